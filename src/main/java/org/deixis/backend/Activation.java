@@ -1,0 +1,18 @@
+package org.deixis.backend;
+
+/** What a matrix product may do to its result before storing it. */
+public enum Activation {
+  NONE,
+  RELU,
+  /** GELU with the Gauss error function (Hendrycks and Gimpel, 2016). */
+  GELU;
+
+  /** The elementwise operation of the same formula; not for NONE. */
+  public Unary unary() {
+    return switch (this) {
+      case RELU -> Unary.RELU;
+      case GELU -> Unary.GELU;
+      case NONE -> throw new IllegalStateException("no activation has no formula");
+    };
+  }
+}

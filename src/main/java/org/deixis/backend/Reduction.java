@@ -1,0 +1,8 @@
+package org.deixis.backend;
+
+/** How an axis is folded. */
+public enum Reduction {
+  SUM,
+  MEAN,
+  MAX
+}
