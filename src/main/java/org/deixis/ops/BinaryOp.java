@@ -40,7 +40,9 @@ public final class BinaryOp {
         name,
         Check.inputs(a, b),
         y,
-        Check.saved(product ? a.array() : null, product ? b.array() : null),
+        Check.saved(
+            kind == Binary.MUL ? a.array() : kind == Binary.DIV ? y : null,
+            product ? b.array() : null),
         c -> {
           Array dy = c.gradient(0);
           if (c.needs(0)) {
@@ -69,22 +71,24 @@ public final class BinaryOp {
   }
 
   private static Array gradientOfSecond(
-      Backend k, Binary kind, Layout l, Array a, Array b, Array dy, Shape shape) {
+      Backend k, Binary kind, Layout l, Array first, Array b, Array dy, Shape shape) {
     Array full = dy;
     if (kind == Binary.SUB) {
       full = Check.like(dy);
       k.axpby(-1, dy, 0, full);
     } else if (kind == Binary.MUL) {
       full = Check.like(dy);
-      k.binary(Binary.MUL, 1, 1, Math.toIntExact(dy.size()), true, true, true, dy, a, full);
-    } else if (kind == Binary.DIV) { // −dy · a / b²
+      k.binary(Binary.MUL, 1, 1, Math.toIntExact(dy.size()), true, true, true, dy, first, full);
+    } else if (kind
+        == Binary.DIV) { // −(Σ dy · y) / b: b is constant over what is summed, so one rounding less
       full = Check.like(dy);
-      k.binary(Binary.MUL, 1, 1, Math.toIntExact(dy.size()), true, true, true, dy, a, full);
-      for (int i = 0; i < 2; i++) {
-        k.binary(
-            Binary.DIV, l.outer, l.middle, l.inner, l.bOuter, l.bMiddle, l.bInner, full, b, full);
-      }
-      k.axpby(-1, full, 0, full);
+      k.binary(Binary.MUL, 1, 1, Math.toIntExact(dy.size()), true, true, true, dy, first, full);
+      Array sum = sumTo(k, full, l, shape);
+      Array g = Check.like(b);
+      int n = Math.toIntExact(b.size());
+      k.binary(Binary.DIV, 1, 1, n, true, true, true, sum, b, g);
+      k.axpby(-1, g, 0, g);
+      return g;
     }
     return sumTo(k, full, l, shape);
   }

@@ -102,6 +102,8 @@ class MutantTest {
                         memory[0].allocate(shape.size() * dtype.bytes()), 0, shape, dtype);
                   }
                   Object result;
+                  List<float[]> before =
+                      method.getName().equals(kernel) ? contents(arguments) : List.of();
                   try {
                     result = method.invoke(REFERENCE, arguments);
                   } catch (InvocationTargetException e) {
@@ -111,7 +113,7 @@ class MutantTest {
                     called.add(method.getName());
                   }
                   if (method.getName().equals(kernel)) {
-                    spoil(arguments);
+                    spoil(arguments, before);
                   }
                   return result;
                 });
@@ -119,14 +121,39 @@ class MutantTest {
     return proxy;
   }
 
-  private static void spoil(Object[] arguments) {
-    for (int i = arguments.length - 1; i >= 0; i--) {
-      if (arguments[i] instanceof Array a && a.dtype() == DType.F32 && a.size() > 0) {
-        int at = Math.toIntExact(a.offset() + a.size() / 2);
-        float v = HostBuffer.of(a).floats().get(at);
-        HostBuffer.of(a).floats().put(at, v + 0.01f + Math.abs(v) * 0.01f);
-        return;
+  /** What each fp32 argument holds. */
+  private static List<float[]> contents(Object[] arguments) {
+    List<float[]> all = new java.util.ArrayList<>();
+    for (Object argument : arguments) {
+      if (argument instanceof Array a && a.dtype() == DType.F32 && a.size() > 0) {
+        float[] values = new float[Math.toIntExact(a.size())];
+        HostBuffer.of(a).floats().get(Math.toIntExact(a.offset()), values);
+        all.add(values);
       }
+    }
+    return all;
+  }
+
+  /** Changes the first element of the first argument that the call has written. */
+  private static void spoil(Object[] arguments, List<float[]> before) {
+    Array written = null;
+    int i = 0;
+    for (Object argument : arguments) {
+      if (argument instanceof Array a && a.dtype() == DType.F32 && a.size() > 0) {
+        float[] old = before.get(i++);
+        float[] now = new float[old.length];
+        HostBuffer.of(a).floats().get(Math.toIntExact(a.offset()), now);
+        if (!java.util.Arrays.equals(old, now)) {
+          written = a;
+          break;
+        }
+        written = a; // the last one, where the call left the bits as they were
+      }
+    }
+    if (written != null) {
+      int at = Math.toIntExact(written.offset());
+      float v = HostBuffer.of(written).floats().get(at);
+      HostBuffer.of(written).floats().put(at, v + 0.01f + Math.abs(v) * 0.01f);
     }
   }
 }

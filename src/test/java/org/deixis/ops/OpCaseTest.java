@@ -24,6 +24,7 @@ import org.deixis.core.Rng;
 import org.deixis.core.Shape;
 import org.deixis.testing.CaseRun;
 import org.deixis.testing.Host;
+import org.deixis.testing.TestBackends;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
@@ -38,7 +39,7 @@ class OpCaseTest {
   private static final Backend REFERENCE = Backends.get("reference");
 
   private static List<Backend> backends() {
-    return List.of(REFERENCE, Backends.get("cpu"));
+    return TestBackends.all();
   }
 
   @TestFactory
@@ -145,7 +146,8 @@ class OpCaseTest {
         }
       }
       for (int r = 0; r < results.size(); r++) {
-        double tolerance = r == 0 ? 2e-6 : 1e-4;
+        // A cast rounds to fp32 by definition, which is noise to a difference quotient.
+        double tolerance = c.op().equals(Layout.CAST) ? 5e-3 : r == 0 ? 2e-6 : 1e-4;
         double error = Host.relative(analytic[r], numeric);
         boolean vanishes = norm(numeric) < 1e-7 && norm(analytic[r]) < 1e-5;
         assertTrue(
