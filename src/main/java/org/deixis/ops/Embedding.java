@@ -16,11 +16,18 @@ public final class Embedding {
   private Embedding() {}
 
   public static Variable apply(Variable ids, Variable table) {
+    return apply(ids, table, -1);
+  }
+
+  /**
+   * @param padding the row without gradient, or −1
+   */
+  public static Variable apply(Variable ids, Variable table, int padding) {
     Backend k = Check.floating(NAME, table);
     Check.that(
-        ids.dtype() == DType.I32 && table.shape().rank() == 2,
+        ids.dtype() == DType.I32 && table.shape().rank() == 2 && padding < table.shape().dim(0),
         NAME,
-        "ids must be I32 and the table (V, C)",
+        "ids must be I32, the table (V, C) and the padding row " + padding + " inside it",
         ids,
         table);
     Array y = Check.make(table, ids.shape().append(table.shape().dim(1)));
@@ -34,6 +41,9 @@ public final class Embedding {
           if (c.needs(1)) {
             Array dTable = Check.like(table);
             k.embeddingBackward(c.saved(0), c.gradient(0), dTable);
+            if (padding >= 0) {
+              k.fill(dTable.slice(padding, padding + 1), 0);
+            }
             c.give(1, dTable);
           }
         });

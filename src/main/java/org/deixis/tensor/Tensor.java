@@ -331,6 +331,11 @@ public final class Tensor {
     return of(Embedding.apply(variable, table.variable));
   }
 
+  /** The same, where row {@code padding} of the table gets no gradient. */
+  public Tensor embedding(Tensor table, int padding) {
+    return of(Embedding.apply(variable, table.variable, padding));
+  }
+
   public Tensor patches(int patch, DType dtype) {
     return of(Patches.gather(variable, patch, dtype));
   }
