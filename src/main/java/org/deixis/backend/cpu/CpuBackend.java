@@ -41,6 +41,10 @@ public final class CpuBackend implements Backend {
   private final CpuConv conv;
   private final CpuNorm norm;
   private final CpuGroupNorm groupNorm;
+  private final CpuGeometry geometry;
+  private final CpuLoss loss;
+  private final CpuRecurrent recurrent;
+  private final CpuOptimizer optimizer;
 
   /** A backend of {@link Env#threads} threads. */
   public CpuBackend() {
@@ -65,6 +69,10 @@ public final class CpuBackend implements Backend {
     conv = new CpuConv(pool);
     norm = new CpuNorm(pool, reduce);
     groupNorm = new CpuGroupNorm(pool);
+    geometry = new CpuGeometry(pool);
+    loss = new CpuLoss(pool);
+    recurrent = new CpuRecurrent(pool);
+    optimizer = new CpuOptimizer(pool);
   }
 
   @Override
@@ -348,32 +356,32 @@ public final class CpuBackend implements Backend {
 
   @Override
   public void embedding(Array ids, Array table, Array y) {
-    throw absent("embedding");
+    geometry.embedding(ids, table, y);
   }
 
   @Override
   public void embeddingBackward(Array ids, Array dy, Array dTable) {
-    throw absent("embeddingBackward");
+    geometry.embeddingBackward(ids, dy, dTable);
   }
 
   @Override
   public void patchGather(PatchGather spec, Array x, Array y) {
-    throw absent("patchGather");
+    geometry.patchGather(spec, x, y);
   }
 
   @Override
   public void patchScatter(PatchGather spec, Array dy, Array dx) {
-    throw absent("patchScatter");
+    geometry.patchScatter(spec, dy, dx);
   }
 
   @Override
   public void mergeGather(int batch, int height, int width, int channels, Array x, Array y) {
-    throw absent("mergeGather");
+    geometry.mergeGather(batch, height, width, channels, x, y);
   }
 
   @Override
   public void mergeScatter(int batch, int height, int width, int channels, Array dy, Array dx) {
-    throw absent("mergeScatter");
+    geometry.mergeScatter(batch, height, width, channels, dy, dx);
   }
 
   @Override
@@ -387,7 +395,7 @@ public final class CpuBackend implements Backend {
       boolean accumulate,
       Array x,
       Array y) {
-    throw absent("resize");
+    geometry.resize(batch, height, width, channels, outHeight, outWidth, accumulate, x, y);
   }
 
   @Override
@@ -400,41 +408,41 @@ public final class CpuBackend implements Backend {
       int outWidth,
       Array dy,
       Array dx) {
-    throw absent("resizeBackward");
+    geometry.resizeBackward(batch, height, width, channels, outHeight, outWidth, dy, dx);
   }
 
   @Override
   public void regionPool(
       int batch, int height, int width, int rows, int columns, Array x, Array y) {
-    throw absent("regionPool");
+    geometry.regionPool(batch, height, width, rows, columns, x, y);
   }
 
   @Override
   public void regionPoolBackward(
       int batch, int height, int width, int rows, int columns, Array dy, Array dx) {
-    throw absent("regionPoolBackward");
+    geometry.regionPoolBackward(batch, height, width, rows, columns, dy, dx);
   }
 
   @Override
   public void maskLoss(MaskLoss spec, Array logits, Array mask, Array loss, Array dLogits) {
-    throw absent("maskLoss");
+    this.loss.maskLoss(spec, logits, mask, loss, dLogits);
   }
 
   @Override
   public void binaryLoss(
       boolean focal, float alpha, float gamma, Array x, Array target, Array loss, Array dx) {
-    throw absent("binaryLoss");
+    this.loss.binaryLoss(focal, alpha, gamma, x, target, loss, dx);
   }
 
   @Override
   public void crossEntropy(
       int rows, int classes, Array x, Array target, Array weight, Array loss, Array dx) {
-    throw absent("crossEntropy");
+    this.loss.crossEntropy(rows, classes, x, target, weight, loss, dx);
   }
 
   @Override
   public void gruCell(int batch, int hidden, Array gi, Array gh, Array h, Array y) {
-    throw absent("gruCell");
+    recurrent.gruCell(batch, hidden, gi, gh, h, y);
   }
 
   @Override
@@ -448,27 +456,27 @@ public final class CpuBackend implements Backend {
       Array dgi,
       Array dgh,
       Array dh) {
-    throw absent("gruCellBackward");
+    recurrent.gruCellBackward(batch, hidden, gi, gh, h, dy, dgi, dgh, dh);
   }
 
   @Override
   public void dropout(double p, long block, long offset, Array rng, Array x, Array y) {
-    throw absent("dropout");
+    recurrent.dropout(p, block, offset, rng, x, y);
   }
 
   @Override
   public void gradientNorm(List<Array> gradients, double maxNorm, Array control) {
-    throw absent("gradientNorm");
+    optimizer.gradientNorm(gradients, maxNorm, control);
   }
 
   @Override
   public void adamW(AdamW spec, List<AdamW.Slot> slots, Array control) {
-    throw absent("adamW");
+    optimizer.adamW(spec, slots, control);
   }
 
   @Override
   public void advance(int growthInterval, Array control) {
-    throw absent("advance");
+    optimizer.advance(growthInterval, control);
   }
 
   private static IllegalStateException absent(String kernel) {
