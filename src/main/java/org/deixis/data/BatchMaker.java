@@ -69,8 +69,7 @@ final class BatchMaker {
         }
         String phrase = samples[b].phrase();
         ids[b] =
-            tokenizer.encode(
-                change.flip() ? PhraseFlip.flip(phrase) : phrase, config.maxTokens());
+            tokenizer.encode(change.flip() ? PhraseFlip.flip(phrase) : phrase, config.maxTokens());
       }
     }
     int tokens = config.padToMax() ? config.maxTokens() : 0;
