@@ -41,6 +41,7 @@ public final class CpuBackend implements Backend {
   private final CpuConv conv;
   private final CpuNorm norm;
   private final CpuGroupNorm groupNorm;
+  private final CpuWindowAttention windowAttention;
   private final CpuGeometry geometry;
   private final CpuLoss loss;
   private final CpuRecurrent recurrent;
@@ -69,6 +70,7 @@ public final class CpuBackend implements Backend {
     conv = new CpuConv(pool);
     norm = new CpuNorm(pool, reduce);
     groupNorm = new CpuGroupNorm(pool);
+    windowAttention = new CpuWindowAttention(pool);
     geometry = new CpuGeometry(pool);
     loss = new CpuLoss(pool);
     recurrent = new CpuRecurrent(pool);
@@ -281,7 +283,7 @@ public final class CpuBackend implements Backend {
   @Override
   public void windowAttention(
       WindowAttention spec, Array qkv, Array bias, Array table, Array y, Array lse) {
-    throw absent("windowAttention");
+    windowAttention.windowAttention(spec, qkv, bias, table, y, lse);
   }
 
   @Override
@@ -296,7 +298,8 @@ public final class CpuBackend implements Backend {
       Array dqkv,
       Array dBias,
       Array dTable) {
-    throw absent("windowAttentionBackward");
+    windowAttention.windowAttentionBackward(
+        spec, qkv, bias, table, y, lse, dy, dqkv, dBias, dTable);
   }
 
   @Override
