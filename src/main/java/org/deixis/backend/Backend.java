@@ -46,11 +46,15 @@ public interface Backend extends AutoCloseable {
   }
 
   /**
-   * Copies little-endian elements from the host; the source may be reused when the call returns.
+   * Copies little-endian elements from the host, from the source's position on (which stays where
+   * it is); the source may be reused when the call returns.
    */
   void upload(ByteBuffer source, Array target);
 
-  /** Waits for what was asked before, then copies to the host, little-endian. */
+  /**
+   * Waits for what was asked before, then copies to the host, little-endian, from the target's
+   * position on (which stays where it is).
+   */
   void download(Array source, ByteBuffer target);
 
   /** Waits until everything asked for is done. */
@@ -87,14 +91,20 @@ public interface Backend extends AutoCloseable {
   /** y[o][i][n] = x[o][n] for i in [0, times); x is (outer, inner), y (outer, times, inner). */
   void repeat(int outer, int times, int inner, Array x, Array y);
 
-  /** y[o][n] = fold over i of x[o][i][n]; x is (outer, axis, inner). MEAN divides by axis. */
+  /**
+   * y[o][n] = fold over i of x[o][i][n]; x is (outer, axis, inner). MEAN divides by axis; of an
+   * empty axis SUM and MEAN are 0, MAX is −∞.
+   */
   void reduce(Reduction kind, int outer, int axis, int inner, Array x, Array y);
 
   // ---- elementwise
 
   void unary(Unary kind, Array x, Array y);
 
-  /** dx = dy · f'(x); y = f(x) is at hand too. dx may alias dy. */
+  /**
+   * dx = dy · f'(x); y = f(x) is at hand too, so neither is null: a kernel reads what suits it. dx
+   * may alias dy. RELU's derivative at 0 is 0.
+   */
   void unaryBackward(Unary kind, Array x, Array y, Array dy, Array dx);
 
   /**
@@ -208,8 +218,8 @@ public interface Backend extends AutoCloseable {
   /**
    * {@code bias} is the projection's bias (3C) that padded positions take, or null where the spec
    * has no padding; {@code table} the relative-position table. {@code lse} is F32 (B, windows,
-   * heads, windowH·windowW): log-sum-exp of each query's scores by frame position, kept for
-   * backward; null when no gradient is wanted.
+   * heads, windowH·windowW): log-sum-exp of each query's scores by frame position (of a padded
+   * query, whatever suits the backend), kept for backward; null when no gradient is wanted.
    */
   void windowAttention(
       WindowAttention spec, Array qkv, Array bias, Array table, Array y, Array lse);
@@ -346,7 +356,7 @@ public interface Backend extends AutoCloseable {
 
   /**
    * {@code loss} F32 (B); {@code dLogits} (like logits, or null) the gradient of each picture's own
-   * loss. {@code mask} is U8 or floating.
+   * loss. {@code mask} is U8 (0 or 1) or floating, taken as it is.
    */
   void maskLoss(MaskLoss spec, Array logits, Array mask, Array loss, Array dLogits);
 
@@ -360,7 +370,8 @@ public interface Backend extends AutoCloseable {
 
   /**
    * Softmax cross-entropy of x (rows, classes) against targets I32 (rows): loss (1) = Σ w[t]·nll /
-   * Σ w[t]; weight (classes) or null for ones. {@code dx} or null.
+   * Σ w[t], without rows 0; weight (classes) or null for ones. {@code dx} (or null) is the gradient
+   * of that loss.
    */
   void crossEntropy(
       int rows, int classes, Array x, Array target, Array weight, Array loss, Array dx);
@@ -373,6 +384,7 @@ public interface Backend extends AutoCloseable {
    */
   void gruCell(int batch, int hidden, Array gi, Array gh, Array h, Array y);
 
+  /** dh is what reaches h directly; what reaches it through gh is the caller's product. */
   void gruCellBackward(
       int batch, int hidden, Array gi, Array gh, Array h, Array dy, Array dgi, Array dgh, Array dh);
 

@@ -78,7 +78,7 @@ public final class HostMemory implements Memory {
     int shift = (int) (-raw.address() & (ALIGNMENT - 1));
     BytePointer view =
         new BytePointer(raw).capacity(size + ALIGNMENT).position(shift).limit(shift + size);
-    return new Block(raw, size, view.asByteBuffer().order(ByteOrder.nativeOrder()));
+    return new Block(raw, size, view.asByteBuffer().slice().order(ByteOrder.nativeOrder()));
   }
 
   static long sizeClass(long bytes) {
