@@ -1,0 +1,477 @@
+package org.deixis.backend.cpu;
+
+import java.nio.ByteBuffer;
+import java.util.List;
+import java.util.concurrent.atomic.AtomicBoolean;
+import org.deixis.backend.AdamW;
+import org.deixis.backend.Array;
+import org.deixis.backend.Attention;
+import org.deixis.backend.Backend;
+import org.deixis.backend.Binary;
+import org.deixis.backend.Conv2d;
+import org.deixis.backend.Gemm;
+import org.deixis.backend.HostBuffer;
+import org.deixis.backend.HostMemory;
+import org.deixis.backend.MaskLoss;
+import org.deixis.backend.Memory;
+import org.deixis.backend.PatchGather;
+import org.deixis.backend.Reduction;
+import org.deixis.backend.Unary;
+import org.deixis.backend.WindowAttention;
+import org.deixis.core.DType;
+import org.deixis.core.Env;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * The processor: oneDNN and loops over tiles, shared among a fixed pool of threads. Calls are
+ * synchronous.
+ */
+public final class CpuBackend implements Backend {
+  private static final Logger LOG = LoggerFactory.getLogger(CpuBackend.class);
+
+  private static final AtomicBoolean WARNED = new AtomicBoolean();
+
+  private final HostMemory memory = new HostMemory(this);
+  private final WorkerPool pool;
+  private final CpuGemm gemm;
+  private final CpuElementwise elementwise;
+  private final CpuMove move;
+  private final CpuReduce reduce;
+  private final CpuConv conv;
+  private final CpuNorm norm;
+  private final CpuGroupNorm groupNorm;
+
+  /** A backend of {@link Env#threads} threads. */
+  public CpuBackend() {
+    this(Env.threads());
+  }
+
+  /**
+   * @param threads threads to compute with, the calling one included
+   */
+  public CpuBackend(int threads) {
+    if (!"1".equals(System.getenv("OMP_NUM_THREADS")) && WARNED.compareAndSet(false, true)) {
+      LOG.warn(
+          "OMP_NUM_THREADS is not 1: oneDNN's own threads will get in the way of ours and slow"
+              + " everything down; set OMP_NUM_THREADS=1 before java starts, as the launcher deixis"
+              + " does");
+    }
+    pool = new WorkerPool(threads);
+    gemm = new CpuGemm(pool);
+    elementwise = new CpuElementwise(pool);
+    move = new CpuMove(pool);
+    reduce = new CpuReduce(pool, gemm, move);
+    conv = new CpuConv(pool);
+    norm = new CpuNorm(pool, reduce);
+    groupNorm = new CpuGroupNorm(pool);
+  }
+
+  @Override
+  public String name() {
+    return "cpu";
+  }
+
+  @Override
+  public Memory memory() {
+    return memory;
+  }
+
+  @Override
+  public boolean supports(DType dtype) {
+    return dtype == DType.F32;
+  }
+
+  @Override
+  public void upload(ByteBuffer source, Array target) {
+    // Every platform that the native libraries exist for is little-endian.
+    bytes(target).put(source.slice(source.position(), Math.toIntExact(target.bytes())));
+  }
+
+  @Override
+  public void download(Array source, ByteBuffer target) {
+    target.duplicate().put(bytes(source));
+  }
+
+  private static ByteBuffer bytes(Array array) {
+    int start = Math.toIntExact(array.offset() * array.dtype().bytes());
+    return HostBuffer.of(array).bytesView().slice(start, Math.toIntExact(array.bytes()));
+  }
+
+  @Override
+  public void synchronize() {
+    // every call has done its work when it returns
+  }
+
+  @Override
+  public void close() {
+    pool.close();
+    memory.trim();
+  }
+
+  @Override
+  public void fill(Array y, double value) {
+    move.fill(y, value);
+  }
+
+  @Override
+  public void copy(Array x, Array y) {
+    move.copy(x, y);
+  }
+
+  @Override
+  public void transpose(Array x, int[] permutation, Array y) {
+    move.transpose(x, permutation, y);
+  }
+
+  @Override
+  public void copyColumns(
+      int rows,
+      int columns,
+      Array x,
+      int xOffset,
+      int xStride,
+      Array y,
+      int yOffset,
+      int yStride,
+      boolean accumulate) {
+    move.copyColumns(rows, columns, x, xOffset, xStride, y, yOffset, yStride, accumulate);
+  }
+
+  @Override
+  public void repeat(int outer, int times, int inner, Array x, Array y) {
+    move.repeat(outer, times, inner, x, y);
+  }
+
+  @Override
+  public void reduce(Reduction kind, int outer, int axis, int inner, Array x, Array y) {
+    reduce.reduce(kind, outer, axis, inner, x, y);
+  }
+
+  @Override
+  public void unary(Unary kind, Array x, Array y) {
+    elementwise.unary(kind, x, y);
+  }
+
+  @Override
+  public void unaryBackward(Unary kind, Array x, Array y, Array dy, Array dx) {
+    elementwise.unaryBackward(kind, x, y, dy, dx);
+  }
+
+  @Override
+  public void binary(
+      Binary kind,
+      int outer,
+      int middle,
+      int inner,
+      boolean bOuter,
+      boolean bMiddle,
+      boolean bInner,
+      Array a,
+      Array b,
+      Array y) {
+    elementwise.binary(kind, outer, middle, inner, bOuter, bMiddle, bInner, a, b, y);
+  }
+
+  @Override
+  public void axpby(double alpha, Array x, double beta, Array y) {
+    elementwise.axpby(alpha, x, beta, y);
+  }
+
+  @Override
+  public void gemm(Gemm spec, Array a, Array b, Array bias, Array preActivation, Array c) {
+    gemm.gemm(spec, a, b, bias, preActivation, c);
+  }
+
+  @Override
+  public void conv2d(Conv2d spec, Array x, Array weight, Array bias, Array y) {
+    conv.conv2d(spec, x, weight, bias, y);
+  }
+
+  @Override
+  public void conv2dBackwardData(Conv2d spec, Array weight, Array dy, Array dx) {
+    conv.conv2dBackwardData(spec, weight, dy, dx);
+  }
+
+  @Override
+  public void conv2dBackwardWeight(Conv2d spec, Array x, Array dy, Array dWeight) {
+    conv.conv2dBackwardWeight(spec, x, dy, dWeight);
+  }
+
+  @Override
+  public void softmax(int rows, int columns, Array x, Array y) {
+    norm.softmax(rows, columns, x, y);
+  }
+
+  @Override
+  public void softmaxBackward(int rows, int columns, Array y, Array dy, Array dx) {
+    norm.softmaxBackward(rows, columns, y, dy, dx);
+  }
+
+  @Override
+  public void layerNorm(
+      int rows,
+      int columns,
+      double eps,
+      Array x,
+      Array residual,
+      Array gamma,
+      Array beta,
+      Array sum,
+      Array y,
+      Array stats) {
+    norm.layerNorm(rows, columns, eps, x, residual, gamma, beta, sum, y, stats);
+  }
+
+  @Override
+  public void layerNormBackward(
+      int rows,
+      int columns,
+      Array x,
+      Array gamma,
+      Array stats,
+      Array dy,
+      Array extra,
+      Array dx,
+      Array dGamma,
+      Array dBeta) {
+    norm.layerNormBackward(rows, columns, x, gamma, stats, dy, extra, dx, dGamma, dBeta);
+  }
+
+  @Override
+  public void groupNorm(
+      int batch,
+      int pixels,
+      int channels,
+      int groups,
+      double eps,
+      Array x,
+      Array gamma,
+      Array beta,
+      Array y,
+      Array stats) {
+    groupNorm.groupNorm(batch, pixels, channels, groups, eps, x, gamma, beta, y, stats);
+  }
+
+  @Override
+  public void groupNormBackward(
+      int batch,
+      int pixels,
+      int channels,
+      int groups,
+      Array x,
+      Array gamma,
+      Array stats,
+      Array dy,
+      Array dx,
+      Array dGamma,
+      Array dBeta) {
+    groupNorm.groupNormBackward(
+        batch, pixels, channels, groups, x, gamma, stats, dy, dx, dGamma, dBeta);
+  }
+
+  @Override
+  public void windowAttention(
+      WindowAttention spec, Array qkv, Array bias, Array table, Array y, Array lse) {
+    throw absent("windowAttention");
+  }
+
+  @Override
+  public void windowAttentionBackward(
+      WindowAttention spec,
+      Array qkv,
+      Array bias,
+      Array table,
+      Array y,
+      Array lse,
+      Array dy,
+      Array dqkv,
+      Array dBias,
+      Array dTable) {
+    throw absent("windowAttentionBackward");
+  }
+
+  @Override
+  public void attention(Attention spec, Array q, Array k, Array v, Array mask, Array y, Array lse) {
+    throw absent("attention");
+  }
+
+  @Override
+  public void attentionBackward(
+      Attention spec,
+      Array q,
+      Array k,
+      Array v,
+      Array mask,
+      Array y,
+      Array lse,
+      Array dy,
+      Array dq,
+      Array dk,
+      Array dv) {
+    throw absent("attentionBackward");
+  }
+
+  @Override
+  public void regionAttention(
+      int batch,
+      int regions,
+      int pixels,
+      int dim,
+      float scale,
+      Array q,
+      Array k,
+      Array v,
+      Array y,
+      Array map) {
+    throw absent("regionAttention");
+  }
+
+  @Override
+  public void regionAttentionBackward(
+      int batch,
+      int regions,
+      int pixels,
+      int dim,
+      float scale,
+      Array q,
+      Array k,
+      Array v,
+      Array map,
+      Array dy,
+      Array dMap,
+      Array dq,
+      Array dk,
+      Array dv) {
+    throw absent("regionAttentionBackward");
+  }
+
+  @Override
+  public void embedding(Array ids, Array table, Array y) {
+    throw absent("embedding");
+  }
+
+  @Override
+  public void embeddingBackward(Array ids, Array dy, Array dTable) {
+    throw absent("embeddingBackward");
+  }
+
+  @Override
+  public void patchGather(PatchGather spec, Array x, Array y) {
+    throw absent("patchGather");
+  }
+
+  @Override
+  public void patchScatter(PatchGather spec, Array dy, Array dx) {
+    throw absent("patchScatter");
+  }
+
+  @Override
+  public void mergeGather(int batch, int height, int width, int channels, Array x, Array y) {
+    throw absent("mergeGather");
+  }
+
+  @Override
+  public void mergeScatter(int batch, int height, int width, int channels, Array dy, Array dx) {
+    throw absent("mergeScatter");
+  }
+
+  @Override
+  public void resize(
+      int batch,
+      int height,
+      int width,
+      int channels,
+      int outHeight,
+      int outWidth,
+      boolean accumulate,
+      Array x,
+      Array y) {
+    throw absent("resize");
+  }
+
+  @Override
+  public void resizeBackward(
+      int batch,
+      int height,
+      int width,
+      int channels,
+      int outHeight,
+      int outWidth,
+      Array dy,
+      Array dx) {
+    throw absent("resizeBackward");
+  }
+
+  @Override
+  public void regionPool(
+      int batch, int height, int width, int rows, int columns, Array x, Array y) {
+    throw absent("regionPool");
+  }
+
+  @Override
+  public void regionPoolBackward(
+      int batch, int height, int width, int rows, int columns, Array dy, Array dx) {
+    throw absent("regionPoolBackward");
+  }
+
+  @Override
+  public void maskLoss(MaskLoss spec, Array logits, Array mask, Array loss, Array dLogits) {
+    throw absent("maskLoss");
+  }
+
+  @Override
+  public void binaryLoss(
+      boolean focal, float alpha, float gamma, Array x, Array target, Array loss, Array dx) {
+    throw absent("binaryLoss");
+  }
+
+  @Override
+  public void crossEntropy(
+      int rows, int classes, Array x, Array target, Array weight, Array loss, Array dx) {
+    throw absent("crossEntropy");
+  }
+
+  @Override
+  public void gruCell(int batch, int hidden, Array gi, Array gh, Array h, Array y) {
+    throw absent("gruCell");
+  }
+
+  @Override
+  public void gruCellBackward(
+      int batch,
+      int hidden,
+      Array gi,
+      Array gh,
+      Array h,
+      Array dy,
+      Array dgi,
+      Array dgh,
+      Array dh) {
+    throw absent("gruCellBackward");
+  }
+
+  @Override
+  public void dropout(double p, long block, long offset, Array rng, Array x, Array y) {
+    throw absent("dropout");
+  }
+
+  @Override
+  public void gradientNorm(List<Array> gradients, double maxNorm, Array control) {
+    throw absent("gradientNorm");
+  }
+
+  @Override
+  public void adamW(AdamW spec, List<AdamW.Slot> slots, Array control) {
+    throw absent("adamW");
+  }
+
+  @Override
+  public void advance(int growthInterval, Array control) {
+    throw absent("advance");
+  }
+
+  private static IllegalStateException absent(String kernel) {
+    return new IllegalStateException("the CPU backend has no " + kernel + " yet");
+  }
+}
