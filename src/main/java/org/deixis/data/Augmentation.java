@@ -39,7 +39,8 @@ record Augmentation(
       int w = side(width, config.minScale(), scale * Math.sqrt(aspect));
       int h = side(height, config.minScale(), scale / Math.sqrt(aspect));
       int[] x = place(width, w, keep == null ? 0 : keep.x(), keep == null ? 0 : keep.width(), atX);
-      int[] y = place(height, h, keep == null ? 0 : keep.y(), keep == null ? 0 : keep.height(), atY);
+      int[] y =
+          place(height, h, keep == null ? 0 : keep.y(), keep == null ? 0 : keep.height(), atY);
       crop = new Box(x[0], y[0], x[1], y[1]);
     }
     return new Augmentation(flip, crop, brightness, contrast, saturation, hue);

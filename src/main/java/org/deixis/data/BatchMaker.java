@@ -71,8 +71,7 @@ final class BatchMaker {
         }
         String phrase = samples[b].phrase();
         ids[b] =
-            tokenizer.encode(
-                change.flip() ? PhraseFlip.flip(phrase) : phrase, config.maxTokens());
+            tokenizer.encode(change.flip() ? PhraseFlip.flip(phrase) : phrase, config.maxTokens());
       }
     }
     int tokens = config.padToMax() ? config.maxTokens() : 0;
@@ -121,8 +120,7 @@ final class BatchMaker {
   }
 
   void recycle(byte[] buffer) {
-    Queue<byte[]> pool =
-        pools.computeIfAbsent(buffer.length, n -> new ConcurrentLinkedQueue<>());
+    Queue<byte[]> pool = pools.computeIfAbsent(buffer.length, n -> new ConcurrentLinkedQueue<>());
     if (pool.size() < MAX_POOLED) {
       pool.add(buffer);
     }

@@ -77,8 +77,7 @@ public record BitMask(int height, int width, byte[] data) {
     box.requireWithin(height, width);
     byte[] out = new byte[box.height() * box.width()];
     for (int y = 0; y < box.height(); y++) {
-      System.arraycopy(
-          data, (y + box.y()) * width + box.x(), out, y * box.width(), box.width());
+      System.arraycopy(data, (y + box.y()) * width + box.x(), out, y * box.width(), box.width());
     }
     return new BitMask(box.height(), box.width(), out);
   }

@@ -5,8 +5,8 @@ package org.deixis.data;
  *
  * <ul>
  *   <li>edges: the share of pixels whose luma (ITU-R BT.601) changes by more than 24 of 255 per
- *       pixel, as the length of the central-difference gradient, doubled and capped at 1, since even
- *       a very busy picture has edges at no more than half of its pixels;
+ *       pixel, as the length of the central-difference gradient, doubled and capped at 1, since
+ *       even a very busy picture has edges at no more than half of its pixels;
  *   <li>colours: the Shannon entropy of the histogram of 4x4x4 colours, over its maximum of 6 bits.
  * </ul>
  *

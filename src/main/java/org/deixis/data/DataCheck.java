@@ -51,7 +51,13 @@ public final class DataCheck {
       out.append(
           "%-8s %9s %11s %8s %8s %10s %8s   %s%n"
               .formatted(
-                  "split", "pictures", "expressions", "single", "multi", "no-target", "empty",
+                  "split",
+                  "pictures",
+                  "expressions",
+                  "single",
+                  "multi",
+                  "no-target",
+                  "empty",
                   "words min/mean/max"));
       for (Split s : splits) {
         double n = Math.max(1, s.expressions);
@@ -110,14 +116,14 @@ public final class DataCheck {
    * Checks all splits of a data set. Damaged records are listed in the report and not counted in
    * the statistics.
    *
-   * @throws InputException when there is no data set, a JSON file is cut off, or no record is usable
+   * @throws InputException when there is no data set, a JSON file is cut off, or no record is
+   *     usable
    */
   public static Report run(Path dir) {
     Dataset dataset = Dataset.open(dir, Dataset.ALL, true);
     List<String> problems = new ArrayList<>(dataset.skipped());
     // Pictures in parallel, their findings in order.
-    List<String> damage =
-        dataset.pictures().parallelStream().map(DataCheck::damageOf).toList();
+    List<String> damage = dataset.pictures().parallelStream().map(DataCheck::damageOf).toList();
     Map<Picture, String> bad = new IdentityHashMap<>();
     for (int i = 0; i < damage.size(); i++) {
       if (!damage.get(i).isEmpty()) {

@@ -89,9 +89,7 @@ public final class DataLoader implements Iterator<Batch>, AutoCloseable {
   private static int[][] group(Dataset dataset) {
     Map<Picture, List<Integer>> samples = new IdentityHashMap<>();
     for (int i = 0; i < dataset.size(); i++) {
-      samples
-          .computeIfAbsent(dataset.samples().get(i).picture(), p -> new ArrayList<>())
-          .add(i);
+      samples.computeIfAbsent(dataset.samples().get(i).picture(), p -> new ArrayList<>()).add(i);
     }
     return dataset.pictures().stream()
         .map(p -> samples.get(p).stream().mapToInt(i -> i).toArray())

@@ -122,8 +122,7 @@ final class EpochPlan {
     return units;
   }
 
-  private static List<Unit> byWeight(
-      int[][] groups, int expressions, double[] weights, Rng rng) {
+  private static List<Unit> byWeight(int[][] groups, int expressions, double[] weights, Rng rng) {
     int n = 0;
     double[] cumulative = new double[groups.length];
     double sum = 0;

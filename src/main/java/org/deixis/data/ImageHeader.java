@@ -22,8 +22,7 @@ record ImageHeader(String format, int height, int width) {
 
   /** Reads the beginning of the file. */
   static ImageHeader read(Path file) {
-    try (InputStream in =
-        new java.io.BufferedInputStream(Files.newInputStream(file), 1 << 12)) {
+    try (InputStream in = new java.io.BufferedInputStream(Files.newInputStream(file), 1 << 12)) {
       return read(in, file.toString());
     } catch (NoSuchFileException e) {
       throw new InputException(file + ": no such picture; check the data folder", e);
@@ -59,7 +58,7 @@ record ImageHeader(String format, int height, int width) {
     if ((long) header.height * header.width > Images.maxPixels()) {
       throw new InputException(
           "%s: picture of %dx%d pixels is over the limit of %d megapixels; shrink it, or raise"
-              .formatted(name, header.width, header.height, Images.maxPixels() / 1_000_000)
+                  .formatted(name, header.width, header.height, Images.maxPixels() / 1_000_000)
               + " DEIXIS_MAX_MEGAPIXELS");
     }
     return header;
@@ -179,7 +178,10 @@ record ImageHeader(String format, int height, int width) {
   }
 
   private static long beU32(byte[] d, int p) {
-    return (d[p] & 0xffL) << 24 | (d[p + 1] & 0xff) << 16 | (d[p + 2] & 0xff) << 8 | d[p + 3] & 0xff;
+    return (d[p] & 0xffL) << 24
+        | (d[p + 1] & 0xff) << 16
+        | (d[p + 2] & 0xff) << 8
+        | d[p + 3] & 0xff;
   }
 
   private static int u8(InputStream in) throws IOException {

@@ -121,8 +121,7 @@ public final class Images {
   }
 
   /** Resizes the part inside {@code box} and writes it at {@code out[offset...]}. */
-  static void resizeInto(
-      RgbImage image, Box box, int height, int width, byte[] out, int offset) {
+  static void resizeInto(RgbImage image, Box box, int height, int width, byte[] out, int offset) {
     box.requireWithin(image.height(), image.width());
     boolean whole = box.width() == image.width() && box.height() == image.height();
     if (whole && image.height() == height && image.width() == width) {

@@ -58,8 +58,7 @@ public record LoaderConfig(
 
   private static void atLeast(String name, long value, long low) {
     if (value < low) {
-      throw new InputException(
-          "loader: %s is %d; give at least %d".formatted(name, value, low));
+      throw new InputException("loader: %s is %d; give at least %d".formatted(name, value, low));
     }
   }
 
@@ -103,32 +102,82 @@ public record LoaderConfig(
 
   public LoaderConfig withAugment(AugmentConfig value) {
     return new LoaderConfig(
-        imageSize, images, expressionsPerImage, maxTokens, padToMax, shuffle, epochs, seed, threads,
-        prefetch, cacheBytes, value);
+        imageSize,
+        images,
+        expressionsPerImage,
+        maxTokens,
+        padToMax,
+        shuffle,
+        epochs,
+        seed,
+        threads,
+        prefetch,
+        cacheBytes,
+        value);
   }
 
   public LoaderConfig withPadToMax(boolean value) {
     return new LoaderConfig(
-        imageSize, images, expressionsPerImage, maxTokens, value, shuffle, epochs, seed, threads,
-        prefetch, cacheBytes, augment);
+        imageSize,
+        images,
+        expressionsPerImage,
+        maxTokens,
+        value,
+        shuffle,
+        epochs,
+        seed,
+        threads,
+        prefetch,
+        cacheBytes,
+        augment);
   }
 
   public LoaderConfig withEpochs(int value) {
     return new LoaderConfig(
-        imageSize, images, expressionsPerImage, maxTokens, padToMax, shuffle, value, seed, threads,
-        prefetch, cacheBytes, augment);
+        imageSize,
+        images,
+        expressionsPerImage,
+        maxTokens,
+        padToMax,
+        shuffle,
+        value,
+        seed,
+        threads,
+        prefetch,
+        cacheBytes,
+        augment);
   }
 
   public LoaderConfig withCacheBytes(long value) {
     return new LoaderConfig(
-        imageSize, images, expressionsPerImage, maxTokens, padToMax, shuffle, epochs, seed, threads,
-        prefetch, value, augment);
+        imageSize,
+        images,
+        expressionsPerImage,
+        maxTokens,
+        padToMax,
+        shuffle,
+        epochs,
+        seed,
+        threads,
+        prefetch,
+        value,
+        augment);
   }
 
   /** Threads that decode and batches made ahead. */
   public LoaderConfig withThreads(int threads, int prefetch) {
     return new LoaderConfig(
-        imageSize, images, expressionsPerImage, maxTokens, padToMax, shuffle, epochs, seed, threads,
-        prefetch, cacheBytes, augment);
+        imageSize,
+        images,
+        expressionsPerImage,
+        maxTokens,
+        padToMax,
+        shuffle,
+        epochs,
+        seed,
+        threads,
+        prefetch,
+        cacheBytes,
+        augment);
   }
 }

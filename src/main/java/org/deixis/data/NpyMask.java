@@ -62,7 +62,8 @@ final class NpyMask {
   private static Header header(DataInputStream in, Path file) throws IOException {
     byte[] magic = new byte[8];
     in.readFully(magic);
-    if (magic[0] != (byte) 0x93 || !"NUMPY".equals(new String(magic, 1, 5, StandardCharsets.US_ASCII))) {
+    if (magic[0] != (byte) 0x93
+        || !"NUMPY".equals(new String(magic, 1, 5, StandardCharsets.US_ASCII))) {
       throw new InputException(file + ": not a .npy file");
     }
     byte[] lengthBytes = new byte[magic[6] == 1 ? 2 : 4];

@@ -32,7 +32,8 @@ public final class PhraseFlip {
           Pattern.CASE_INSENSITIVE | Pattern.DOTALL);
 
   private static final Pattern OVER =
-      Pattern.compile("left[\\s-]+overs?(?![\\p{L}\\p{N}]).*", Pattern.CASE_INSENSITIVE | Pattern.DOTALL);
+      Pattern.compile(
+          "left[\\s-]+overs?(?![\\p{L}\\p{N}]).*", Pattern.CASE_INSENSITIVE | Pattern.DOTALL);
 
   private PhraseFlip() {}
 

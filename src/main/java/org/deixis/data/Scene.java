@@ -11,8 +11,8 @@ import java.util.List;
 public record Scene(
     RgbImage image, List<SceneObject> objects, List<BitMask> masks, List<Phrase> phrases) {
   /**
-   * A phrase and the objects that it names, as indices in ascending order; none for a phrase without
-   * a target.
+   * A phrase and the objects that it names, as indices in ascending order; none for a phrase
+   * without a target.
    */
   public record Phrase(String text, List<Integer> targets) {}
 

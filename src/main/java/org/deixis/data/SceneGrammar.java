@@ -22,8 +22,26 @@ final class SceneGrammar {
   private static final String[] NUMBERS = {"", "", "two", "three", "four"};
 
   private static final String[] SIMPLE_WORDS = {
-    "the", "all", "two", "everything", "except", "and", "big", "small", "red", "green", "blue",
-    "yellow", "circle", "circles", "square", "squares", "triangle", "triangles", "shape", "shapes"
+    "the",
+    "all",
+    "two",
+    "everything",
+    "except",
+    "and",
+    "big",
+    "small",
+    "red",
+    "green",
+    "blue",
+    "yellow",
+    "circle",
+    "circles",
+    "square",
+    "squares",
+    "triangle",
+    "triangles",
+    "shape",
+    "shapes"
   };
   private static final String[] FULL_WORDS = {
     "three", "four", "purple", "orange", "black", "cyan", "diamond", "diamonds", "star", "stars",
@@ -128,7 +146,9 @@ final class SceneGrammar {
     boolean big = there ? model.big() : rng.nextBoolean(0.5);
     int use = rng.nextInt(10);
     return new Noun(
-        rng.nextBoolean(0.2) ? big : null, use < 8 ? colour : null, use < 6 || use > 7 ? shape : null);
+        rng.nextBoolean(0.2) ? big : null,
+        use < 8 ? colour : null,
+        use < 6 || use > 7 ? shape : null);
   }
 
   private BitSet fitting(Noun noun) {
@@ -282,7 +302,8 @@ final class SceneGrammar {
             ? new Noun(null, null, rng.nextBoolean(0.7) ? model.shape() : null)
             : new Noun(null, rng.nextBoolean(0.7) ? model.colour() : null, null);
     SceneObject other = objects.get(rng.nextInt(objects.size()));
-    Noun not = byColour ? new Noun(null, other.colour(), null) : new Noun(null, null, other.shape());
+    Noun not =
+        byColour ? new Noun(null, other.colour(), null) : new Noun(null, null, other.shape());
     BitSet set = fitting(noun);
     BitSet without = fitting(not);
     if (!set.intersects(without)) {

@@ -28,10 +28,10 @@ public final class SceneMaker {
   /**
    * A set of scenes.
    *
-   * @param difficulty {@code simple}: 2 to 5 circles, squares and triangles in four colours, phrases
-   *     of attributes, pairs, "all", "the two" and "everything except"; {@code full}: 3 to 8 of six
-   *     shapes in eight colours, also counting, relational, superlative, negated and compound
-   *     phrases. In both about a quarter of the phrases have no target.
+   * @param difficulty {@code simple}: 2 to 5 circles, squares and triangles in four colours,
+   *     phrases of attributes, pairs, "all", "the two" and "everything except"; {@code full}: 3 to
+   *     8 of six shapes in eight colours, also counting, relational, superlative, negated and
+   *     compound phrases. In both about a quarter of the phrases have no target.
    * @param imageSize side of the square pictures in pixels
    * @param expressionsPerImage phrases about each picture
    */
@@ -128,9 +128,9 @@ public final class SceneMaker {
 
   /**
    * Writes both splits into {@code dir} in gRefCOCO's layout: {@code images/*.png}, {@code
-   * grefs(unc).json}, {@code instances.json} with run-length codes of the visible pixels, and {@code
-   * tokenizer.json}. The folder appears whole or not at all; the same specification gives the same
-   * bytes.
+   * grefs(unc).json}, {@code instances.json} with run-length codes of the visible pixels, and
+   * {@code tokenizer.json}. The folder appears whole or not at all; the same specification gives
+   * the same bytes.
    *
    * @throws InputException when {@code dir} exists and is not an empty folder, or cannot be written
    */

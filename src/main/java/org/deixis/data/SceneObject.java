@@ -8,7 +8,8 @@ package org.deixis.data;
  * @param big whether it is "big"; else it is "small", and no object is in between
  * @param radius of the circle of about the same area
  */
-public record SceneObject(String shape, String colour, boolean big, double x, double y, double radius) {
+public record SceneObject(
+    String shape, String colour, boolean big, double x, double y, double radius) {
   /** The first three are those of simple scenes. */
   static final String[] SHAPES = {"circle", "square", "triangle", "diamond", "star", "cross"};
 

@@ -161,7 +161,8 @@ public final class TextTokenizer implements AutoCloseable {
       trailing++;
     }
     if (leading == ids.length) {
-      throw new InputException("phrase '" + phrase.strip() + "' holds no word; say what to look for");
+      throw new InputException(
+          "phrase '" + phrase.strip() + "' holds no word; say what to look for");
     }
     if (maxTokens <= leading + trailing) {
       throw new InputException(

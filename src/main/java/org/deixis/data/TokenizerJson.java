@@ -28,7 +28,8 @@ final class TokenizerJson {
     String[] lines = new String(vocabTxt, StandardCharsets.UTF_8).split("\n", -1);
     int n = lines[lines.length - 1].isEmpty() ? lines.length - 1 : lines.length;
     for (int i = 0; i < n; i++) {
-      String token = lines[i].endsWith("\r") ? lines[i].substring(0, lines[i].length() - 1) : lines[i];
+      String token =
+          lines[i].endsWith("\r") ? lines[i].substring(0, lines[i].length() - 1) : lines[i];
       if (vocab.putIfAbsent(token, i) != null) {
         throw new InputException(
             "%s: line %d: token '%s' occurs twice".formatted(name, i + 1, token));
@@ -56,7 +57,8 @@ final class TokenizerJson {
     for (String word : words) {
       vocab.putIfAbsent(word, vocab.size());
     }
-    return build(vocab, MAPPER.createObjectNode().put("type", "WordLevel").put("unk_token", UNK), true);
+    return build(
+        vocab, MAPPER.createObjectNode().put("type", "WordLevel").put("unk_token", UNK), true);
   }
 
   private static byte[] build(Map<String, Integer> vocab, ObjectNode model, boolean lowercase) {

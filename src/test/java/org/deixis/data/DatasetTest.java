@@ -50,19 +50,19 @@ class DatasetTest {
     Files.writeString(
         dir.resolve("instances.json"),
         json("{'info': {'x': [1]}, " + IMAGES + ", " + ANNOTATIONS + ", 'categories': []}"));
-    Files.writeString(
-        dir.resolve("grefs(unc).json"), json("[" + String.join(",\n", refs) + "]"));
+    Files.writeString(dir.resolve("grefs(unc).json"), json("[" + String.join(",\n", refs) + "]"));
   }
 
-  /** Fails naming {@code words}; with skipping, only the good record stays and one skip is listed. */
+  /**
+   * Fails naming {@code words}; with skipping, only the good record stays and one skip is listed.
+   */
   private void assertBadRef(String bad, String... words) throws Exception {
     write(ref(0, 7, "train", "[1]", SENTENCE), bad);
     assertDamage(words);
   }
 
   private void assertDamage(String... words) {
-    InputException e =
-        assertThrows(InputException.class, () -> Dataset.open(dir, "train", false));
+    InputException e = assertThrows(InputException.class, () -> Dataset.open(dir, "train", false));
     assertEquals(1, e.getMessage().lines().count());
     Dataset rest = Dataset.open(dir, "train", true);
     assertEquals(1, rest.skipped().size(), rest.skipped().toString());
@@ -273,8 +273,7 @@ class DatasetTest {
     assertDamage(where, "b.png");
     writeGuide("{'image': 'a.png', 'mask': 'cut.npy', 'expression': 'y', 'is_negative': false}");
     Sample cut = Dataset.open(dir, "train", false).samples().get(1);
-    assertTrue(
-        assertThrows(InputException.class, cut::mask).getMessage().contains("cut.npy"));
+    assertTrue(assertThrows(InputException.class, cut::mask).getMessage().contains("cut.npy"));
     assertEquals(1, Dataset.open(dir, "train", true).skipped().size());
   }
 }

@@ -215,8 +215,7 @@ class ImagesTest {
     for (int i = 0; i < 1600; i++) {
       Arrays.fill(halves, 3 * i, 3 * i + 3, (byte) (i % 40 < 20 ? 0 : 255));
     }
-    assertEquals(
-        (1 / 6.0 + 2 * 2 / 38.0) / 2, Complexity.of(new RgbImage(40, 40, halves)), 1e-6);
+    assertEquals((1 / 6.0 + 2 * 2 / 38.0) / 2, Complexity.of(new RgbImage(40, 40, halves)), 1e-6);
     assertTrue(Complexity.of(noise(1, 1, 10)) == 0);
   }
 }

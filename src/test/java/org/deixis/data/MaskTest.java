@@ -118,8 +118,7 @@ class MaskTest {
 
   @Test
   void polygonsPartlyOutsideFillOnlyTheInside() {
-    BitMask mask =
-        Polygons.rasterise(6, 5, List.of(new double[] {-3, -3, 9, -3, 9, 9, -3, 9}));
+    BitMask mask = Polygons.rasterise(6, 5, List.of(new double[] {-3, -3, 9, -3, 9, 9, -3, 9}));
     assertEquals(30, mask.area());
     // Repeated vertices change nothing.
     BitMask box = Polygons.rasterise(6, 5, List.of(new double[] {1, 1, 4, 1, 4, 4, 1, 4}));
@@ -147,8 +146,11 @@ class MaskTest {
     assertArrayEquals(
         new byte[] {1, 0}, new BitMask(1, 3, new byte[] {1, 0, 0}).resizeArea(1, 2).data());
     BitMask union =
-        BitMask.union(1, 3, List.of(new BitMask(1, 3, new byte[] {1, 0, 0}),
-            new BitMask(1, 3, new byte[] {1, 0, 1})));
+        BitMask.union(
+            1,
+            3,
+            List.of(
+                new BitMask(1, 3, new byte[] {1, 0, 0}), new BitMask(1, 3, new byte[] {1, 0, 1})));
     assertArrayEquals(new byte[] {1, 0, 1}, union.data());
     byte[] out = new byte[5];
     mask.resizeInto(out, 1, 2, 2, new Box(1, 0, 2, 2), true);
