@@ -2,7 +2,9 @@ package org.deixis.data;
 
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.Queue;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import org.deixis.core.Rng;
 
@@ -14,7 +16,7 @@ final class BatchMaker {
   private final TextTokenizer tokenizer;
   private final LoaderConfig config;
   private final PictureCache cache;
-  private final Queue<byte[]> pool = new ConcurrentLinkedQueue<>();
+  private final Map<Integer, Queue<byte[]>> pools = new ConcurrentHashMap<>();
 
   BatchMaker(Dataset dataset, TextTokenizer tokenizer, LoaderConfig config) {
     this.dataset = dataset;
@@ -112,11 +114,13 @@ final class BatchMaker {
   }
 
   private byte[] buffer(int length) {
-    byte[] pooled = pool.poll();
-    return pooled != null && pooled.length == length ? pooled : new byte[length];
+    Queue<byte[]> pool = pools.get(length);
+    byte[] pooled = pool == null ? null : pool.poll();
+    return pooled == null ? new byte[length] : pooled;
   }
 
   void recycle(byte[] buffer) {
+    Queue<byte[]> pool = pools.computeIfAbsent(buffer.length, n -> new ConcurrentLinkedQueue<>());
     if (pool.size() < MAX_POOLED) {
       pool.add(buffer);
     }

@@ -2,6 +2,7 @@ package org.deixis.data;
 
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -123,10 +124,10 @@ public final class DataCheck {
     List<String> problems = new ArrayList<>(dataset.skipped());
     // Pictures in parallel, their findings in order.
     List<String> damage = dataset.pictures().parallelStream().map(DataCheck::damageOf).toList();
-    Set<Picture> bad = new LinkedHashSet<>();
+    Map<Picture, String> bad = new IdentityHashMap<>();
     for (int i = 0; i < damage.size(); i++) {
-      if (damage.get(i) != null) {
-        bad.add(dataset.pictures().get(i));
+      if (!damage.get(i).isEmpty()) {
+        bad.put(dataset.pictures().get(i), damage.get(i));
       }
     }
     record Finding(String damage, boolean empty) {}
@@ -145,9 +146,9 @@ public final class DataCheck {
     for (int i = 0; i < dataset.size(); i++) {
       Sample sample = dataset.samples().get(i);
       Finding finding = findings.get(i);
-      if (bad.contains(sample.picture())) {
-        int index = dataset.pictures().indexOf(sample.picture());
-        problems.add(sample.record() + ": " + damage.get(index));
+      String pictureDamage = bad.get(sample.picture());
+      if (pictureDamage != null) {
+        problems.add(sample.record() + ": " + pictureDamage);
       } else if (finding.damage != null) {
         problems.add(finding.damage);
       } else {
@@ -166,10 +167,11 @@ public final class DataCheck {
     return new Report(dir, splits, List.copyOf(problems));
   }
 
+  /** What is wrong with a picture, or nothing. */
   private static String damageOf(Picture picture) {
     try {
       picture.read();
-      return null;
+      return "";
     } catch (InputException e) {
       return e.getMessage();
     }

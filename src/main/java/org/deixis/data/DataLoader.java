@@ -12,9 +12,12 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.deixis.core.InputException;
 import org.deixis.core.Rng;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Makes batches ahead of their use, on several threads. Which batches, and every byte of them,
@@ -33,8 +36,11 @@ public final class DataLoader implements Iterator<Batch>, AutoCloseable {
 
   private record Pending(int epoch, int batch, Future<Batch> future) {}
 
+  private static final Logger LOG = LoggerFactory.getLogger(DataLoader.class);
+
   private final LoaderConfig config;
   private final int[][] groups;
+  private final int batchesPerEpoch;
   private final SampleWeights weights;
   private final BatchMaker maker;
   private final ExecutorService workers;
@@ -67,6 +73,7 @@ public final class DataLoader implements Iterator<Batch>, AutoCloseable {
     this.config = config;
     this.weights = weights;
     this.groups = group(dataset);
+    this.batchesPerEpoch = batchesPerEpoch(groups, config);
     this.maker = new BatchMaker(dataset, tokenizer, config);
     AtomicInteger number = new AtomicInteger();
     this.workers =
@@ -107,9 +114,10 @@ public final class DataLoader implements Iterator<Batch>, AutoCloseable {
     if (!pending.isEmpty() || config.epochs() == 0) {
       return true;
     }
-    return plan == null || planned == plan.size()
-        ? (plan == null ? epoch : planEpoch + 1) < config.epochs()
-        : planEpoch < config.epochs();
+    if (plan == null) {
+      return (batch == batchesPerEpoch ? epoch + 1 : epoch) < config.epochs();
+    }
+    return (planned == batchesPerEpoch ? planEpoch + 1 : planEpoch) < config.epochs();
   }
 
   /**
@@ -194,8 +202,7 @@ public final class DataLoader implements Iterator<Batch>, AutoCloseable {
             new Rng(config.seed(), planStream(planEpoch)));
   }
 
-  /** Batches in an epoch. */
-  public int batchesPerEpoch() {
+  private static int batchesPerEpoch(int[][] groups, LoaderConfig config) {
     int expressions = config.expressionsPerImage();
     if (!config.shuffle()) {
       return EpochPlan.inOrder(groups, config.images(), expressions).size();
@@ -207,10 +214,15 @@ public final class DataLoader implements Iterator<Batch>, AutoCloseable {
     return Math.max(1, units / config.images());
   }
 
+  /** Batches in an epoch. */
+  public int batchesPerEpoch() {
+    return batchesPerEpoch;
+  }
+
   /** Where the loader stands after the batch that {@link #next} gave last. */
   public State state() {
     // Nothing of the coming epoch is drawn while weights are in use and this one is not used up.
-    if (plan != null && batch == batchesPerEpoch()) {
+    if (plan != null && batch == batchesPerEpoch) {
       return new State(epoch + 1, 0, null);
     }
     return new State(epoch, batch, planWeights == null ? null : planWeights.clone());
@@ -224,10 +236,10 @@ public final class DataLoader implements Iterator<Batch>, AutoCloseable {
     if (closed) {
       throw new IllegalStateException("the loader is closed");
     }
-    if (state.epoch() < 0 || state.batch() < 0 || state.batch() > batchesPerEpoch()) {
+    if (state.epoch() < 0 || state.batch() < 0 || state.batch() > batchesPerEpoch) {
       throw new InputException(
           "checkpoint stands at batch %d of epoch %d, an epoch of this data set has %d; resume with"
-                  .formatted(state.batch(), state.epoch(), batchesPerEpoch())
+                  .formatted(state.batch(), state.epoch(), batchesPerEpoch)
               + " the data set and batch size of the checkpoint");
     }
     pending.forEach(p -> p.future.cancel(false));
@@ -268,11 +280,22 @@ public final class DataLoader implements Iterator<Batch>, AutoCloseable {
     maker.recycle(used.pixels());
   }
 
-  /** Stops the threads. */
+  /** Stops the threads and waits for what they are at: the tokenizer may be closed after that. */
   @Override
   public void close() {
     closed = true;
     pending.clear();
     workers.shutdownNow();
+    boolean interrupted = Thread.interrupted();
+    try {
+      while (!workers.awaitTermination(1, TimeUnit.MINUTES)) {
+        LOG.warn("a loader thread has been busy with one batch for over a minute");
+      }
+    } catch (InterruptedException e) {
+      interrupted = true;
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
   }
 }

@@ -28,11 +28,8 @@ public final class TextTokenizer implements AutoCloseable {
 
   static {
     // Where a GPU is visible the library would fetch a CUDA flavour of itself over the network.
-    for (String[] property : new String[][] {{"RUST_FLAVOR", "cpu"}, {"ai.djl.offline", "true"}}) {
-      if (System.getenv(property[0]) == null && System.getProperty(property[0]) == null) {
-        System.setProperty(property[0], property[1]);
-      }
-    }
+    setUnlessGiven("RUST_FLAVOR", "RUST_FLAVOR", "cpu");
+    setUnlessGiven("DJL_OFFLINE", "ai.djl.offline", "true");
   }
 
   private final byte[] json;
@@ -87,6 +84,12 @@ public final class TextTokenizer implements AutoCloseable {
     } catch (IOException | RuntimeException e) {
       throw new InputException(
           name + ": not a usable tokenizer: " + Images.oneLine(e.getMessage()), e);
+    }
+  }
+
+  private static void setUnlessGiven(String variable, String property, String value) {
+    if (System.getenv(variable) == null && System.getProperty(property) == null) {
+      System.setProperty(property, value);
     }
   }
 

@@ -4,28 +4,32 @@ import org.deixis.core.Shape;
 import org.deixis.tensor.Tensor;
 
 /**
- * A square convolution of channels-last maps with stride 1 and padding that keeps the size; weight
- * (out, in, k, k).
+ * Convolution of channels-last maps (N, H, W, in); parameters weight (out, in, kernel, kernel), as
+ * PyTorch shapes it, and unless left out bias (out).
  */
 public final class ConvLayer extends Module {
   private final Parameter weight;
   private final Parameter bias;
-  private final int kernel;
+  private final int stride;
+  private final int padding;
 
-  public ConvLayer(ParameterSource source, int in, int out, int kernel, boolean withBias) {
-    this.kernel = kernel;
-    int fanIn = in * kernel * kernel;
+  public ConvLayer(
+      ParameterSource source,
+      int in,
+      int out,
+      int kernel,
+      int stride,
+      int padding,
+      boolean withBias) {
+    ParameterSource.Init init = Init.fanIn(in * kernel * kernel);
     weight =
-        register(
-            "weight",
-            source.parameter("weight", Shape.of(out, in, kernel, kernel), Init.fanIn(fanIn)));
-    bias =
-        withBias
-            ? register("bias", source.parameter("bias", Shape.of(out), Init.fanIn(fanIn)))
-            : null;
+        register("weight", source.parameter("weight", Shape.of(out, in, kernel, kernel), init));
+    bias = withBias ? register("bias", source.parameter("bias", Shape.of(out), init)) : null;
+    this.stride = stride;
+    this.padding = padding;
   }
 
   public Tensor forward(Tensor x) {
-    return x.conv2d(weight.tensor(), bias == null ? null : bias.tensor(), 1, kernel / 2);
+    return x.conv2d(weight.tensor(), bias == null ? null : bias.tensor(), stride, padding);
   }
 }

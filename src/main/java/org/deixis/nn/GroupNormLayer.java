@@ -5,30 +5,28 @@ import org.deixis.core.Shape;
 import org.deixis.tensor.Tensor;
 
 /**
- * Group normalisation of maps (N, …, C), channels last; weight and bias (C) stay in fp32 in every
- * precision.
+ * Group normalisation of channels-last maps with parameters weight and bias (channels), which stay
+ * in fp32.
  */
 public final class GroupNormLayer extends Module {
   private final Parameter weight;
   private final Parameter bias;
   private final int groups;
+  private final double eps;
 
-  public GroupNormLayer(ParameterSource source, int groups, int channels) {
-    if (groups <= 0 || channels % groups != 0) {
-      throw new IllegalArgumentException(
-          channels + " channels do not divide into " + groups + " groups");
-    }
-    this.groups = groups;
+  public GroupNormLayer(ParameterSource source, int groups, int channels, double eps) {
     weight = register("weight", source.parameter("weight", Shape.of(channels), Init.ones()));
     bias = register("bias", source.parameter("bias", Shape.of(channels), Init.zeros()));
+    this.groups = groups;
+    this.eps = eps;
   }
 
   public Tensor forward(Tensor x) {
-    return x.groupNorm(groups, weight.tensor(), bias.tensor(), 1e-5);
+    return x.groupNorm(groups, weight.tensor(), bias.tensor(), eps);
   }
 
   @Override
   public void precision(DType dtype) {
-    // Computed in fp32 whatever the input's type, as LayerNormLayer.
+    // As in LayerNormLayer: the norm is computed in fp32 whatever the input's type.
   }
 }

@@ -138,6 +138,10 @@ public final class Golden {
     return values;
   }
 
+  public boolean hasMetadata(String key) {
+    return metadata.containsKey(key);
+  }
+
   /** The metadata of that name: JSON, as text. */
   public String metadata(String key) {
     String value = metadata.get(key);

@@ -2,51 +2,77 @@ package org.deixis.model.bert;
 
 import java.util.ArrayList;
 import java.util.List;
-import org.deixis.backend.Activation;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Scope;
-import org.deixis.core.Shape;
-import org.deixis.nn.Init;
+import org.deixis.core.DType;
+import org.deixis.core.InputException;
+import org.deixis.nn.DropoutLayer;
+import org.deixis.nn.EmbeddingTable;
 import org.deixis.nn.LayerNormLayer;
-import org.deixis.nn.LinearLayer;
 import org.deixis.nn.Module;
-import org.deixis.nn.Parameter;
 import org.deixis.nn.ParameterSource;
+import org.deixis.nn.RandomState;
 import org.deixis.tensor.Tensor;
 
 /**
- * The text encoder: token ids to one vector a token. Parameter names are Hugging Face's, without
- * the pooler.
+ * BERT or RoBERTa without the pooling layer; parameter names and numerics are those of Hugging
+ * Face's BertModel and RobertaModel. The vector of the padding token (and RoBERTa's position of
+ * padding) gets no gradient, as PyTorch's {@code padding_idx} has it.
  */
 public final class TextEncoder extends Module {
   private final TextConfig config;
-  private final Parameter words;
-  private final Parameter positions;
-  private final Parameter types;
+  private final Backend backend;
+  private final EmbeddingTable words;
+  private final EmbeddingTable positions;
+  private final EmbeddingTable types;
   private final LayerNormLayer norm;
-  private final List<Layer> layers = new ArrayList<>();
+  private final DropoutLayer dropout;
+  private final List<TextLayer> layers = new ArrayList<>();
 
-  public TextEncoder(ParameterSource source, TextConfig config) {
+  public TextEncoder(ParameterSource source, TextConfig config, RandomState random) {
     this.config = config;
-    ParameterSource e = source.part("embeddings");
-    int c = config.hiddenSize();
-    words = table(e, "word_embeddings", config.vocabSize(), c);
-    positions = table(e, "position_embeddings", config.maxPositions(), c);
-    types = table(e, "token_type_embeddings", config.typeVocabSize(), c);
+    this.backend = source.backend();
+    ParameterSource embeddings = source.part("embeddings");
+    int c = config.hidden();
+    boolean roberta = config.kind() == TextConfig.Kind.ROBERTA;
+    words =
+        register(
+            "embeddings.word_embeddings",
+            new EmbeddingTable(
+                embeddings.part("word_embeddings"), config.vocab(), c, padded(config.padId(), c)));
+    positions =
+        register(
+            "embeddings.position_embeddings",
+            new EmbeddingTable(
+                embeddings.part("position_embeddings"),
+                config.maxPositions(),
+                c,
+                roberta ? padded(config.padId(), c) : TextLayer.WEIGHTS));
+    types =
+        register(
+            "embeddings.token_type_embeddings",
+            new EmbeddingTable(
+                embeddings.part("token_type_embeddings"),
+                config.typeVocab(),
+                c,
+                TextLayer.WEIGHTS));
     norm =
         register(
             "embeddings.LayerNorm",
-            new LayerNormLayer(e.part("LayerNorm"), c, config.layerNormEps()));
+            new LayerNormLayer(embeddings.part("LayerNorm"), c, config.layerNormEps()));
+    dropout = register("embeddings.dropout", DropoutLayer.elements(config.dropout(), random));
     for (int i = 0; i < config.layers(); i++) {
       String name = "encoder.layer." + i;
-      layers.add(register(name, new Layer(source.part(name), config)));
+      layers.add(register(name, new TextLayer(source.part(name), config, random)));
     }
   }
 
-  private Parameter table(ParameterSource source, String name, int rows, int columns) {
-    return register(
-        "embeddings." + name + ".weight",
-        source.part(name).parameter("weight", Shape.of(rows, columns), Init.normal(0.02)));
+  /** As the other tables, but the padding's row is zero. */
+  private static ParameterSource.Init padded(int padId, int width) {
+    return (rng, values) -> {
+      TextLayer.WEIGHTS.fill(rng, values);
+      java.util.Arrays.fill(values, padId * width, (padId + 1) * width, 0);
+    };
   }
 
   public TextConfig config() {
@@ -54,110 +80,87 @@ public final class TextEncoder extends Module {
   }
 
   /**
-   * @param ids (B·T) token ids, row-major
-   * @param mask (B·T) 1 = token, 0 = padding
-   * @param maskTensor the same mask on the device, I32 (B, T)
-   * @return (B, T, hiddenSize)
+   * Checks a batch on the host and copies it to the device.
+   *
+   * @throws InputException when it is longer than the position table allows, an id lies outside of
+   *     the vocabulary, or a sequence has no token
    */
-  public Tensor forward(Backend backend, int[] ids, int[] mask, Tensor maskTensor) {
-    int batch = maskTensor.dim(0);
-    int tokens = maskTensor.dim(1);
-    if (tokens > config.maxTokens()) {
-      throw new IllegalArgumentException(
-          tokens + " tokens, and the position table ends at " + config.maxTokens());
+  public TextBatch upload(Tokens tokens) {
+    int b = tokens.batch();
+    int t = tokens.length();
+    if (t > config.maxTokens()) {
+      throw new InputException(
+          "a phrase of %d tokens: the text encoder takes at most %d"
+              .formatted(t, config.maxTokens()));
     }
-    for (int id : ids) {
-      if (id < 0 || id >= config.vocabSize()) {
-        throw new IllegalArgumentException(
-            "token id "
-                + id
-                + " outside the vocabulary of "
-                + config.vocabSize()
-                + "; the tokenizer does not belong to this model");
+    int[] ids = tokens.ids();
+    boolean roberta = config.kind() == TextConfig.Kind.ROBERTA;
+    int[] counted = roberta ? new int[ids.length] : null;
+    float[] pads = new float[ids.length];
+    for (int row = 0; row < b; row++) {
+      int tokensSeen = 0;
+      int words = 0;
+      for (int i = row * t; i < (row + 1) * t; i++) {
+        if (ids[i] < 0 || ids[i] >= config.vocab()) {
+          throw new InputException(
+              "token id %d of phrase %d: the vocabulary ends at %d; is it the model's tokenizer?"
+                  .formatted(ids[i], row, config.vocab() - 1));
+        }
+        boolean pad = ids[i] == config.padId();
+        pads[i] = pad ? 1 : 0;
+        words += pad ? 0 : 1;
+        if (roberta) {
+          counted[i] = pad ? config.padId() : config.padId() + words;
+        }
+        tokensSeen += tokens.mask()[i] != 0 ? 1 : 0;
+      }
+      if (tokensSeen == 0) {
+        throw new InputException("phrase " + row + " has no token; leave it out");
       }
     }
+    return new TextBatch(
+        Tensor.ints(backend, ids, b, t),
+        Tensor.ints(backend, tokens.mask(), b, t),
+        roberta ? Tensor.ints(backend, counted, b, t) : null,
+        Tensor.floats(backend, pads, b, t, 1));
+  }
+
+  /** Hidden states (B, T, C) of the last layer. */
+  public Tensor forward(TextBatch batch) {
     try (Scope scope = Scope.open()) {
-      Tensor place = Tensor.ints(backend, positionIds(ids, batch, tokens), batch, tokens);
-      Tensor kind = Tensor.ints(backend, new int[batch * tokens], batch, tokens);
-      Tensor sum =
-          Tensor.ints(backend, ids, batch, tokens)
-              .embedding(words.tensor(), config.padId())
-              .add(kind.embedding(types.tensor()))
-              .add(place.embedding(positions.tensor(), config.roberta() ? config.padId() : -1));
-      Tensor x = norm.forward(sum);
+      Tensor x = within("embeddings", () -> embed(batch));
       for (int i = 0; i < layers.size(); i++) {
-        Layer layer = layers.get(i);
-        Tensor in = x;
-        x = within("encoder.layer." + i, () -> layer.forward(in, maskTensor));
+        TextLayer layer = layers.get(i);
+        Tensor input = x;
+        x = within("encoder.layer." + i, () -> layer.forward(input, batch.mask()));
       }
       return x.keep(scope);
     }
   }
 
-  /**
-   * BERT counts from 0; RoBERTa from padId + 1, over tokens that are not padding, which sits at
-   * padId.
-   */
-  private int[] positionIds(int[] ids, int batch, int tokens) {
-    int[] place = new int[ids.length];
-    for (int b = 0; b < batch; b++) {
-      int count = 0;
-      for (int t = 0; t < tokens; t++) {
-        int at = b * tokens + t;
-        if (!config.roberta()) {
-          place[at] = t;
-        } else {
-          place[at] = ids[at] == config.padId() ? config.padId() : config.padId() + ++count;
-        }
-      }
+  private Tensor embed(TextBatch batch) {
+    Tensor x = words.forward(batch.ids());
+    if (batch.positions() != null) {
+      x = withoutPaddingGradient(x.add(positions.forward(batch.positions())), batch);
+    } else {
+      x = withoutPaddingGradient(x, batch).add(positions.first(batch.length()));
     }
-    return place;
+    return dropout.forward(norm.forward(x.add(types.first(1))));
   }
 
-  /** Post-norm transformer layer. */
-  private static final class Layer extends Module {
-    private final LinearLayer query;
-    private final LinearLayer key;
-    private final LinearLayer value;
-    private final LinearLayer out;
-    private final LayerNormLayer attentionNorm;
-    private final LinearLayer intermediate;
-    private final LinearLayer output;
-    private final LayerNormLayer outputNorm;
-    private final int heads;
-
-    Layer(ParameterSource source, TextConfig config) {
-      int c = config.hiddenSize();
-      heads = config.heads();
-      query = linear(source, "attention.self.query", c, c);
-      key = linear(source, "attention.self.key", c, c);
-      value = linear(source, "attention.self.value", c, c);
-      out = linear(source, "attention.output.dense", c, c);
-      attentionNorm = norm(source, "attention.output.LayerNorm", config);
-      intermediate = linear(source, "intermediate.dense", c, config.intermediateSize());
-      output = linear(source, "output.dense", config.intermediateSize(), c);
-      outputNorm = norm(source, "output.LayerNorm", config);
+  /** x itself in value; at padding it is a constant. */
+  private static Tensor withoutPaddingGradient(Tensor x, TextBatch batch) {
+    if (!x.variable().requiresGradient()) {
+      return x;
     }
+    Tensor pad = batch.padding().cast(x.dtype());
+    Tensor constant = x.detach().mul(pad);
+    Tensor rest = x.sub(x.mul(pad));
+    return rest.add(constant);
+  }
 
-    private LinearLayer linear(ParameterSource source, String name, int in, int outWidth) {
-      return register(
-          name,
-          new LinearLayer(source.part(name), in, outWidth, true, Init.normal(0.02), Init.zeros()));
-    }
-
-    private LayerNormLayer norm(ParameterSource source, String name, TextConfig config) {
-      return register(
-          name, new LayerNormLayer(source.part(name), config.hiddenSize(), config.layerNormEps()));
-    }
-
-    Tensor forward(Tensor x, Tensor mask) {
-      try (Scope scope = Scope.open()) {
-        Tensor packed = Tensor.concat(query.forward(x), key.forward(x), value.forward(x));
-        Tensor a = out.forward(packed.selfAttention(mask, heads));
-        Tensor y = attentionNorm.forward(a, x)[1];
-        Tensor hidden = intermediate.forward(y, Activation.GELU);
-        return outputNorm.forward(output.forward(hidden), y)[1].keep(scope);
-      }
-    }
+  /** The type that hidden states come in. */
+  public DType dtype() {
+    return words.weight().tensor().dtype();
   }
 }

@@ -1,40 +1,54 @@
 package org.deixis.model.gres;
 
+import org.deixis.backend.Scope;
 import org.deixis.core.DType;
 import org.deixis.ops.Losses;
 import org.deixis.tensor.Tensor;
 
 /**
- * The training loss: mask loss + regionWeight · region cross-entropy + no-target cross-entropy,
- * each a mean over the batch.
+ * The guide's loss, a mean over expressions of mask BCE (or focal) + diceWeight · Dice +
+ * regionWeight · region BCE + no-target BCE. A region's target is the share of its cell that the
+ * mask covers.
  *
  * @param regionWeight 0.5 in the guide
- * @param diceWeight weight of the Dice loss beside the mask's cross-entropy; 0 leaves it out
- * @param focal focal loss instead of the mask's cross-entropy, or null
+ * @param diceWeight 0 for none
+ * @param focal of the mask term, or null for plain cross-entropy
  */
 public record GresLoss(float regionWeight, float diceWeight, Losses.Focal focal) {
-  public static final GresLoss GUIDE = new GresLoss(0.5f, 0, null);
+  /** The guide's weights: no Dice, no focal loss. */
+  public static final GresLoss DEFAULT = new GresLoss(0.5f, 0, null);
 
   /**
-   * @param total scalar
-   * @param mask each expression's mask loss (B)
-   * @param region scalar, not yet weighted
-   * @param noTarget each expression's no-target loss (B)
+   * The loss and its parts, all F32.
+   *
+   * @param total what training minimises, (1 value)
+   * @param perExpression (B): mask and no-target terms of each expression, for hard-example mining
+   * @param mask mean of the mask term, Dice included
+   * @param region mean of the region term, before its weight
+   * @param negative mean of the no-target term
    */
-  public record Parts(Tensor total, Tensor mask, Tensor region, Tensor noTarget) {}
+  public record Result(
+      Tensor total, Tensor perExpression, Tensor mask, Tensor region, Tensor negative) {}
 
   /**
-   * @param mask bitmaps (B, H, W), U8 or floats
-   * @param isNegative (B) floats, 1 = the phrase names nothing
+   * @param mask bitmaps U8 (B, H, W), 0 or 1
+   * @param isNegative F32 (B): 1 where the phrase points at nothing
    */
-  public Parts of(Prediction prediction, Tensor mask, Tensor isNegative) {
-    Tensor perMask = prediction.mask().maskLoss(mask, focal, diceWeight);
-    RegionGrid grid = prediction.grid();
-    DType statistics = perMask.dtype();
-    Tensor share = mask.regionPool(grid.rows(), grid.columns(), statistics);
-    Tensor region = prediction.regions().cast(statistics).binaryLoss(share, null).mean();
-    Tensor perNone = prediction.noTarget().cast(statistics).binaryLoss(isNegative, null);
-    Tensor total = perMask.mean().add(region.scale(regionWeight)).add(perNone.mean());
-    return new Parts(total, perMask, region, perNone);
+  public Result of(Prediction prediction, Tensor mask, Tensor isNegative) {
+    RegionGrid grid = RegionGrid.of(prediction.regions());
+    try (Scope scope = Scope.open()) {
+      Tensor target = mask.regionPool(grid.rows(), grid.columns(), DType.F32);
+      Tensor masks = prediction.mask().maskLoss(mask, focal, diceWeight);
+      Tensor negatives = prediction.isNegative().binaryLoss(isNegative, null);
+      Tensor each = masks.add(negatives);
+      Tensor region = prediction.regionLogits().binaryLoss(target, null).mean();
+      Tensor total = each.mean().add(region.scale(regionWeight));
+      return new Result(
+          total.keep(scope),
+          each.detach().keep(scope),
+          masks.detach().mean().keep(scope),
+          region.detach().keep(scope),
+          negatives.detach().mean().keep(scope));
+    }
   }
 }

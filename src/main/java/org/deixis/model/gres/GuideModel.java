@@ -2,10 +2,15 @@ package org.deixis.model.gres;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
 import org.deixis.backend.Activation;
-import org.deixis.backend.Backend;
 import org.deixis.backend.Scope;
+import org.deixis.core.DType;
+import org.deixis.core.InputException;
+import org.deixis.model.bert.TextBatch;
 import org.deixis.model.bert.TextEncoder;
+import org.deixis.model.bert.Tokens;
 import org.deixis.model.swin.Swin;
 import org.deixis.nn.ConvLayer;
 import org.deixis.nn.GroupNormLayer;
@@ -13,26 +18,26 @@ import org.deixis.nn.LayerNormLayer;
 import org.deixis.nn.LinearLayer;
 import org.deixis.nn.Module;
 import org.deixis.nn.ParameterSource;
+import org.deixis.nn.RandomState;
 import org.deixis.tensor.Tensor;
 
 /**
- * Generalised referring-expression segmentation in the manner of GRES/ReLA (Liu et al., CVPR 2023):
- * Swin sees, BERT reads, a feature pyramid whose pixels read the words, and stacked region-image
- * and region-language attention.
+ * The guide variant of ReLA: Swin and BERT, a feature pyramid whose pixels read the words, stacked
+ * region-image and region-language attention, and heads for mask, regions and no-target. All maps
+ * are channels-last. In eval mode any number of threads may call it at once.
  *
- * <p>Several expressions of one picture share its encoding: with I pictures and B expressions,
- * expressions b·B/I … belong to picture b.
+ * <p>A batch is I pictures and B = I·share expressions, those of picture i at i·share and after.
  */
 public final class GuideModel extends Module {
   private static final int LEVELS = 4;
 
   private final GresConfig config;
-  private final Backend backend;
+  private final RandomState random;
   private final Swin vision;
   private final TextEncoder text;
-  private final LinearLayer textProjection;
+  private final LinearLayer textProj;
   private final List<LinearLayer> lateral = new ArrayList<>();
-  private final PixelWordFusion[] fusion = new PixelWordFusion[LEVELS];
+  private final Map<Integer, PixelWordFusion> fusion = new TreeMap<>();
   private final ConvLayer maskConv;
   private final GroupNormLayer maskNorm;
   private final List<RegionImageAttention> ria = new ArrayList<>();
@@ -46,210 +51,228 @@ public final class GuideModel extends Module {
   private final LinearLayer noTarget2;
 
   public GuideModel(ParameterSource source, GresConfig config) {
+    this(source, config, 0);
+  }
+
+  /**
+   * @param dropoutSeed of the draws in training
+   */
+  public GuideModel(ParameterSource source, GresConfig config, long dropoutSeed) {
     this.config = config;
-    this.backend = source.backend();
-    int d = config.dim();
-    vision = register("vision", new Swin(source.part("vision"), config.vision()));
-    text = register("text", new TextEncoder(source.part("text"), config.text()));
-    textProjection =
-        register(
-            "text_proj", new LinearLayer(source.part("text_proj"), config.text().hiddenSize(), d));
-    for (int i = 0; i < LEVELS; i++) {
-      String name = "lateral." + i;
-      lateral.add(register(name, new LinearLayer(source.part(name), config.vision().width(i), d)));
-    }
-    for (int level : config.fusionLevels()) {
-      String name = "fusion." + level;
-      fusion[level] = register(name, new PixelWordFusion(source.part(name), d, config.heads()));
-    }
-    maskConv =
-        register(
-            "mask_conv", new ConvLayer(source.part("mask_conv"), d, config.maskDim(), 3, false));
-    maskNorm =
-        register(
-            "mask_norm",
-            new GroupNormLayer(source.part("mask_norm"), config.normGroups(), config.maskDim()));
-    for (int i = 0; i < config.layers(); i++) {
-      ria.add(
+    random = new RandomState(source.backend(), dropoutSeed);
+    try {
+      int d = config.dim();
+      vision =
           register(
-              "ria." + i, new RegionImageAttention(source.part("ria." + i), d, config.regions())));
-      rla.add(
+              "vision",
+              new Swin(
+                  source.part("vision"),
+                  config.swin(),
+                  config.imageHeight(),
+                  config.imageWidth(),
+                  random));
+      text = register("text", new TextEncoder(source.part("text"), config.text(), random));
+      textProj = linear(source, "text_proj", config.text().hidden(), d);
+      for (int i = 0; i < LEVELS; i++) {
+        lateral.add(linear(source, "lateral." + i, config.swin().width(i), d));
+      }
+      for (int level : config.fusionLevels()) {
+        String name = "fusion." + level;
+        fusion.put(
+            level, register(name, new PixelWordFusion(source.part(name), d, config.heads())));
+      }
+      int dm = config.maskDim();
+      maskConv =
+          register("mask_conv", new ConvLayer(source.part("mask_conv"), d, dm, 3, 1, 1, false));
+      maskNorm =
           register(
-              "rla." + i, new RegionLanguageAttention(source.part("rla." + i), d, config.heads())));
-      riaNorm.add(
-          register("ria_norm." + i, new LayerNormLayer(source.part("ria_norm." + i), d, 1e-5)));
-      rlaNorm.add(
-          register("rla_norm." + i, new LayerNormLayer(source.part("rla_norm." + i), d, 1e-5)));
+              "mask_norm",
+              new GroupNormLayer(source.part("mask_norm"), config.normGroups(), dm, 1e-5));
+      for (int i = 0; i < config.layers(); i++) {
+        String a = "ria." + i;
+        ria.add(register(a, new RegionImageAttention(source.part(a), d, config.queries())));
+        String b = "rla." + i;
+        rla.add(register(b, new RegionLanguageAttention(source.part(b), d, config.heads())));
+        riaNorm.add(norm(source, "ria_norm." + i, d));
+        rlaNorm.add(norm(source, "rla_norm." + i, d));
+      }
+      regionHead = linear(source, "region_head", d, 1);
+      maskEmbed0 = linear(source, "mask_embed.0", d, d);
+      maskEmbed2 = linear(source, "mask_embed.2", d, dm);
+      noTarget0 = linear(source, "no_target_head.0", d, d);
+      noTarget2 = linear(source, "no_target_head.2", d, 1);
+    } catch (RuntimeException e) {
+      random.close();
+      throw e;
     }
-    regionHead = linear(source, "region_head", d, 1);
-    maskEmbed0 = linear(source, "mask_embed.0", d, d);
-    maskEmbed2 = linear(source, "mask_embed.2", d, config.maskDim());
-    noTarget0 = linear(source, "no_target_head.0", d, d);
-    noTarget2 = linear(source, "no_target_head.2", d, 1);
   }
 
   private LinearLayer linear(ParameterSource source, String name, int in, int out) {
     return register(name, new LinearLayer(source.part(name), in, out));
   }
 
+  private LayerNormLayer norm(ParameterSource source, String name, int width) {
+    return register(name, new LayerNormLayer(source.part(name), width, 1e-5));
+  }
+
   public GresConfig config() {
     return config;
   }
 
-  public Backend backend() {
-    return backend;
+  /** The draws of dropout and drop-path; a trainer gives each step its stream. */
+  public RandomState random() {
+    return random;
   }
 
-  /** What pictures look like to the model: computed once, used by all their expressions. */
-  public record PictureEncoding(List<Tensor> lateral, int images) {
-    PictureEncoding keep(Scope scope) {
-      lateral.forEach(t -> t.keep(scope));
-      return this;
-    }
+  /** Checks a batch of phrases and copies it to the device. */
+  public TextBatch upload(Tokens tokens) {
+    return text.upload(tokens);
   }
 
-  /**
-   * Pictures (I, 3, H, W) normalised floats, or (I, H, W, 3) bytes, to lateral maps (I, h, w, D),
-   * finest first.
-   */
-  public PictureEncoding encodePictures(Tensor image) {
-    return within(
-        "model",
-        () -> {
-          try (Scope scope = Scope.open()) {
-            List<Tensor> maps = within("vision", () -> vision.forward(image));
-            List<Tensor> out = new ArrayList<>();
-            for (int i = 0; i < LEVELS; i++) {
-              int level = i;
-              out.add(within("lateral." + i, () -> lateral.get(level).forward(maps.get(level))));
-            }
-            return new PictureEncoding(out, image.dim(0)).keep(scope);
-          }
-        });
+  /** {@link #encodePictures} and {@link #predict} with the configured number of regions. */
+  public Prediction forward(Tensor images, TextBatch phrases) {
+    return forward(images, phrases, config.regions());
   }
 
-  /** Tokens (B·T) row-major to words (B, T, D). */
-  private Tensor encodeText(int[] ids, int[] mask, Tensor maskTensor) {
+  public Prediction forward(Tensor images, TextBatch phrases, int regions) {
     try (Scope scope = Scope.open()) {
-      Tensor read = within("text", () -> text.forward(backend, ids, mask, maskTensor));
-      return within("text_proj", () -> textProjection.forward(read)).keep(scope);
+      return predict(encodePictures(images), phrases, regions).keep(scope);
     }
   }
 
-  public Prediction forward(Tensor image, int[] ids, int[] mask, int tokens) {
-    return forward(image, ids, mask, tokens, RegionGrid.of(config.regions()));
-  }
-
   /**
-   * @param ids (B·T) token ids, row-major
-   * @param mask (B·T) 1 = token, 0 = padding
-   * @param grid how many regions to use; at most the configuration's
+   * The part that depends on the pictures alone; it begins a forward, so dropout draws start over.
+   *
+   * @param images (I, 3, H, W) normalised floats, or (I, H, W, 3) bytes
    */
-  public Prediction forward(Tensor image, int[] ids, int[] mask, int tokens, RegionGrid grid) {
+  public PictureEncoding encodePictures(Tensor images) {
+    if (training()) {
+      random.restart();
+    }
+    boolean bytes = images.dtype() == DType.U8;
     try (Scope scope = Scope.open()) {
-      PictureEncoding pictures = encodePictures(image);
-      return keep(scope, predict(pictures, ids, mask, tokens, grid));
-    }
-  }
-
-  /** Predictions for expressions of pictures that were encoded before. */
-  public Prediction predict(
-      PictureEncoding pictures, int[] ids, int[] mask, int tokens, RegionGrid grid) {
-    if (ids.length != mask.length || tokens <= 0 || ids.length % tokens != 0) {
-      throw new IllegalArgumentException(
-          ids.length
-              + " ids and "
-              + mask.length
-              + " mask entries for rows of "
-              + tokens
-              + " tokens");
-    }
-    int batch = ids.length / tokens;
-    if (batch % pictures.images() != 0) {
-      throw new IllegalArgumentException(
-          batch + " expressions do not divide among " + pictures.images() + " pictures");
-    }
-    if (grid.regions() > config.regions()) {
-      throw new IllegalArgumentException(
-          grid.regions() + " regions asked for, and the model has " + config.regions());
-    }
-    return within(
-        "model",
-        () -> {
-          try (Scope scope = Scope.open()) {
-            Tensor maskTensor = Tensor.ints(backend, mask, batch, tokens);
-            Tensor words = encodeText(ids, mask, maskTensor);
-            Tensor[] pyramid = pyramid(pictures, words, maskTensor, batch / pictures.images());
-            return keep(scope, decode(pyramid, words, maskTensor, batch, grid));
-          }
-        });
-  }
-
-  private static Prediction keep(Scope scope, Prediction p) {
-    p.mask().keep(scope);
-    p.regions().keep(scope);
-    p.noTarget().keep(scope);
-    p.regionAttention().keep(scope);
-    return p;
-  }
-
-  /**
-   * Levels (B, h·w, D) with their size: coarse to fine, each adding the coarser one, then reading
-   * the words.
-   */
-  private Tensor[] pyramid(PictureEncoding pictures, Tensor words, Tensor mask, int share) {
-    Tensor[] levels = new Tensor[LEVELS];
-    for (int i = LEVELS - 1; i >= 0; i--) {
-      Tensor side = pictures.lateral().get(i);
-      Tensor y = side.upsampleAdd(i < LEVELS - 1 ? levels[i + 1] : null, share);
-      if (fusion[i] != null) {
-        PixelWordFusion fuse = fusion[i];
-        int b = y.dim(0);
-        int h = y.dim(1);
-        int w = y.dim(2);
-        Tensor rows = y.reshape(b, h * w, config.dim());
-        y =
-            within("fusion." + i, () -> fuse.forward(rows, words, mask))
-                .reshape(b, h, w, config.dim());
+      List<Tensor> maps = within("model", () -> within("vision", () -> vision.forward(images)));
+      List<Tensor> laterals = new ArrayList<>();
+      for (int i = 0; i < LEVELS; i++) {
+        int level = i;
+        laterals.add(within("model", () -> within("lateral." + level, () -> lateral(level, maps))));
       }
-      levels[i] = y;
+      int height = images.dim(bytes ? 1 : 2);
+      return new PictureEncoding(laterals, height, images.dim(bytes ? 2 : 3)).keep(scope);
     }
-    return levels;
   }
 
-  private Prediction decode(
-      Tensor[] pyramid, Tensor words, Tensor mask, int batch, RegionGrid grid) {
-    int p = grid.regions();
-    int d = config.dim();
-    int h = pyramid[0].dim(1);
-    int w = pyramid[0].dim(2);
-    Tensor features =
-        within("mask_norm", () -> maskNorm.forward(maskConv.forward(pyramid[0])).relu());
+  private Tensor lateral(int level, List<Tensor> maps) {
+    return lateral.get(level).forward(maps.get(level));
+  }
 
-    Tensor regions = null;
-    Tensor map = null;
-    for (int i = 0; i < ria.size(); i++) {
-      int layer = i;
-      Tensor level = pyramid[3 - i % 3];
-      Tensor pixels = level.reshape(batch, level.dim(1) * level.dim(2), d);
-      Tensor before = regions;
-      Tensor[] gathered = within("ria." + i, () -> ria.get(layer).forward(pixels, before, p));
-      map = gathered[1];
-      Tensor seen =
-          before == null
-              ? riaNorm.get(i).forward(gathered[0])
-              : riaNorm.get(i).forward(gathered[0], before)[1];
-      Tensor related = within("rla." + i, () -> rla.get(layer).forward(seen, words, mask));
-      regions = rlaNorm.get(i).forward(related, seen)[1];
+  /** {@link #predict(PictureEncoding, TextBatch, int)} with the configured number of regions. */
+  public Prediction predict(PictureEncoding pictures, TextBatch phrases) {
+    return predict(pictures, phrases, config.regions());
+  }
+
+  /**
+   * What B phrases point at in I pictures; B is a multiple of I.
+   *
+   * @param regions P: as configured, or with {@code adaptive} 4, 8 or 16
+   */
+  public Prediction predict(PictureEncoding pictures, TextBatch phrases, int regions) {
+    int images = pictures.pictures();
+    if (images == 0 || phrases.batch() == 0 || phrases.batch() % images != 0) {
+      throw new InputException(
+          "%d phrases for %d pictures: give each picture the same number, at least one"
+              .formatted(phrases.batch(), images));
     }
+    if (regions != config.regions()
+        && !(config.adaptive() && regions <= config.queries() && regions >= 1)) {
+      throw new InputException(
+          "%d regions asked of a model of %d; only adaptive models can choose"
+              .formatted(regions, config.regions()));
+    }
+    RegionGrid.of(regions);
+    int share = phrases.batch() / images;
+    return within("model", () -> decode(pictures, phrases, share, regions));
+  }
 
-    Tensor scores = regionHead.forward(regions); // (B, P, 1)
-    Tensor filters = maskEmbed2.forward(maskEmbed0.forward(regions, Activation.RELU)); // (B, P, Dm)
-    Tensor target = scores.sigmoid().matmul(filters, true, false); // (B, 1, Dm)
-    Tensor rows = features.reshape(batch, h * w, config.maskDim());
-    Tensor logits = target.matmul(rows, false, true).reshape(batch, h, w);
-    Tensor none =
-        noTarget2.forward(noTarget0.forward(regions.mean(1, 2), Activation.RELU)).reshape(batch);
-    return new Prediction(logits, scores.reshape(batch, p), none, map, grid);
+  private Prediction decode(PictureEncoding pictures, TextBatch phrases, int share, int count) {
+    try (Scope scope = Scope.open()) {
+      Tensor hidden = within("text", () -> text.forward(phrases));
+      Tensor words = within("text_proj", () -> textProj.forward(hidden));
+      Tensor mask = phrases.mask();
+      Tensor[] pyramid = pyramid(pictures, words, mask, share);
+      Tensor features =
+          within("mask_conv", () -> maskNorm.forward(maskConv.forward(pyramid[0])).relu());
+      Tensor regions = null;
+      Tensor attention = null;
+      int rows = 0;
+      for (int i = 0; i < ria.size(); i++) {
+        int layer = i;
+        Tensor before = regions;
+        Tensor map = pyramid[LEVELS - 1 - i % (LEVELS - 1)];
+        Tensor[] both = within("ria." + i, () -> gather(layer, map, before, count));
+        Tensor gathered = both[0];
+        attention = both[1];
+        rows = map.dim(1);
+        regions = within("rla." + i, () -> rla.get(layer).forward(gathered, words, mask));
+        Tensor told = regions;
+        regions = within("rla_norm." + i, () -> rlaNorm.get(layer).forward(told, gathered)[1]);
+      }
+      return heads(regions, features, attention, rows).keep(scope);
+    }
+  }
+
+  /** Maps (B, h, w, D) of all levels, finest first, made from the coarsest on. */
+  private Tensor[] pyramid(PictureEncoding pictures, Tensor words, Tensor mask, int share) {
+    Tensor[] pyramid = new Tensor[LEVELS];
+    for (int i = LEVELS - 1; i >= 0; i--) {
+      Tensor coarse = i == LEVELS - 1 ? null : pyramid[i + 1];
+      Tensor map = pictures.laterals().get(i).upsampleAdd(coarse, share);
+      PixelWordFusion level = fusion.get(i);
+      pyramid[i] =
+          level == null ? map : within("fusion." + i, () -> level.forward(map, words, mask));
+    }
+    return pyramid;
+  }
+
+  /** {regions (B, P, D), attention map} after one region-image attention and its norm. */
+  private Tensor[] gather(int layer, Tensor map, Tensor before, int count) {
+    try (Scope scope = Scope.open()) {
+      Tensor pixels = map.reshape(map.dim(0), map.dim(1) * map.dim(2), map.dim(3));
+      Tensor[] both = ria.get(layer).forward(pixels, before, count);
+      LayerNormLayer norm = riaNorm.get(layer);
+      Tensor regions = before == null ? norm.forward(both[0]) : norm.forward(both[0], before)[1];
+      return new Tensor[] {regions.keep(scope), both[1].keep(scope)};
+    }
+  }
+
+  private Prediction heads(Tensor regions, Tensor features, Tensor attention, int rows) {
+    int b = regions.dim(0);
+    int p = regions.dim(1);
+    int dm = config.maskDim();
+    Tensor logits = within("region_head", () -> regionHead.forward(regions)).reshape(b, p);
+    Tensor filters =
+        within(
+            "mask_embed", () -> maskEmbed2.forward(maskEmbed0.forward(regions, Activation.RELU)));
+    // Σ over regions of σ(logit)·filter, as a product of (1, P) by (P, Dm).
+    Tensor filter = logits.sigmoid().reshape(b, 1, p).matmul(filters);
+    int h = features.dim(1);
+    int w = features.dim(2);
+    Tensor mask = filter.matmul(features.reshape(b, h * w, dm), false, true).reshape(b, h, w);
+    Tensor negative =
+        within(
+            "no_target_head",
+            () -> noTarget2.forward(noTarget0.forward(regions.mean(1, 2), Activation.RELU)));
+    return new Prediction(
+        mask.cast(DType.F32),
+        logits.cast(DType.F32),
+        negative.reshape(b).cast(DType.F32),
+        attention,
+        rows);
+  }
+
+  @Override
+  public void close() {
+    super.close();
+    random.close();
   }
 }

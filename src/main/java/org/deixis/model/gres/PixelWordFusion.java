@@ -10,26 +10,28 @@ import org.deixis.nn.ParameterSource;
 import org.deixis.tensor.Tensor;
 
 /**
- * One level's pixels read the words; what they read multiplies a gate of the pixel (as in LAVT,
- * Yang et al., CVPR 2022), with a residual and LayerNorm.
+ * A level's pixels attend to the words; what they read multiplies a gate of the pixel (as LAVT's
+ * pixel-word attention does: Yang et al., CVPR 2022, section 3.2), then residual and norm.
  */
-final class PixelWordFusion extends Module {
+public final class PixelWordFusion extends Module {
   private final MultiHeadAttention attention;
   private final LinearLayer gate;
   private final LayerNormLayer norm;
 
-  PixelWordFusion(ParameterSource source, int dim, int heads) {
-    attention = register("attn", new MultiHeadAttention(source.part("attn"), dim, heads));
-    gate = register("gate", new LinearLayer(source.part("gate"), dim, dim));
-    norm = register("norm", new LayerNormLayer(source.part("norm"), dim, 1e-5));
+  public PixelWordFusion(ParameterSource source, int width, int heads) {
+    attention = register("attn", new MultiHeadAttention(source.part("attn"), width, heads));
+    gate = register("gate", new LinearLayer(source.part("gate"), width, width));
+    norm = register("norm", new LayerNormLayer(source.part("norm"), width, 1e-5));
   }
 
-  /** z (B, N, D), words (B, T, D), mask I32 (B, T); result (B, N, D). */
-  Tensor forward(Tensor z, Tensor words, Tensor mask) {
+  /** map (B, h, w, D), words (B, T, D), mask I32 (B, T). Result like map. */
+  public Tensor forward(Tensor map, Tensor words, Tensor mask) {
     try (Scope scope = Scope.open()) {
+      int b = map.dim(0);
+      Tensor z = map.reshape(b, map.dim(1) * map.dim(2), map.dim(3));
       Tensor read = within("attn", () -> attention.cross(z, words, mask));
-      Tensor gated = gate.forward(z, Activation.GELU).mul(read);
-      return norm.forward(gated, z)[1].keep(scope);
+      Tensor told = gate.forward(z, Activation.GELU).mul(read);
+      return norm.forward(told, z)[1].reshape(map.shape().dims()).keep(scope);
     }
   }
 }

@@ -9,39 +9,42 @@ import org.deixis.nn.ParameterSource;
 import org.deixis.tensor.Tensor;
 
 /**
- * RIA: P learnt queries gather picture features, one head (Liu et al., "GRES", CVPR 2023, section
- * 4).
+ * Region-image attention of ReLA (Liu et al., "GRES", CVPR 2023, section 4.1): learnt queries, one
+ * a region, gather features of the picture with a single head.
  */
-final class RegionImageAttention extends Module {
+public final class RegionImageAttention extends Module {
   private final Parameter queries;
   private final LinearLayer key;
   private final LinearLayer value;
-  private final int dim;
+  private final int most;
+  private final int width;
 
-  RegionImageAttention(ParameterSource source, int dim, int regions) {
-    this.dim = dim;
+  /**
+   * @param most rows of the queries' parameter, the largest number of regions
+   */
+  public RegionImageAttention(ParameterSource source, int width, int most) {
+    this.width = width;
+    this.most = most;
     queries =
         register(
             "region_queries",
-            source.parameter("region_queries", Shape.of(1, regions, dim), Init.normal(1)));
-    key = register("proj_k", new LinearLayer(source.part("proj_k"), dim, dim));
-    value = register("proj_v", new LinearLayer(source.part("proj_v"), dim, dim));
+            source.parameter("region_queries", Shape.of(1, most, width), Init.normal(1)));
+    key = register("proj_k", new LinearLayer(source.part("proj_k"), width, width));
+    value = register("proj_v", new LinearLayer(source.part("proj_v"), width, width));
   }
 
   /**
    * @param pixels (B, N, D)
-   * @param previous (B, P, D), or null in the first layer
-   * @param regions how many of the learnt queries are used, from the first on
+   * @param previous the regions so far (B, P, D), added to the queries, or null
+   * @param regions P, at most {@code most}: the first P queries are used
    * @return gathered features (B, P, D) and the attention map (B, P, N)
    */
-  Tensor[] forward(Tensor pixels, Tensor previous, int regions) {
-    Tensor own = queries.tensor().reshape(queries.shape().dim(1), dim).slice(0, regions);
-    Tensor q =
-        previous == null
-            ? own.reshape(1, regions * dim)
-                .repeat(pixels.dim(0))
-                .reshape(pixels.dim(0), regions, dim)
-            : previous.add(own);
+  public Tensor[] forward(Tensor pixels, Tensor previous, int regions) {
+    Tensor learnt = queries.tensor();
+    if (regions < most) {
+      learnt = learnt.reshape(most, width).slice(0, regions).reshape(1, regions, width);
+    }
+    Tensor q = previous == null ? learnt.repeat(pixels.dim(0)) : previous.add(learnt);
     return q.regionAttention(key.forward(pixels), value.forward(pixels));
   }
 }

@@ -8,28 +8,28 @@ import org.deixis.nn.ParameterSource;
 import org.deixis.tensor.Tensor;
 
 /**
- * RLA: regions look at each other and at the words; an MLP joins the three (Liu et al., CVPR 2023,
- * section 4).
+ * Region-language attention of ReLA (Liu et al., CVPR 2023, section 4.2): regions attend to each
+ * other and to the words; a perceptron fuses both with the regions themselves.
  */
-final class RegionLanguageAttention extends Module {
-  private final MultiHeadAttention selfAttention;
-  private final MultiHeadAttention crossAttention;
-  private final LinearLayer first;
-  private final LinearLayer second;
+public final class RegionLanguageAttention extends Module {
+  private final MultiHeadAttention self;
+  private final MultiHeadAttention cross;
+  private final LinearLayer inner;
+  private final LinearLayer outer;
 
-  RegionLanguageAttention(ParameterSource source, int dim, int heads) {
-    selfAttention =
-        register("self_attn", new MultiHeadAttention(source.part("self_attn"), dim, heads));
-    crossAttention =
-        register("cross_attn", new MultiHeadAttention(source.part("cross_attn"), dim, heads));
-    first = register("mlp.0", new LinearLayer(source.part("mlp.0"), 3 * dim, dim));
-    second = register("mlp.2", new LinearLayer(source.part("mlp.2"), dim, dim));
+  public RegionLanguageAttention(ParameterSource source, int width, int heads) {
+    self = register("self_attn", new MultiHeadAttention(source.part("self_attn"), width, heads));
+    cross = register("cross_attn", new MultiHeadAttention(source.part("cross_attn"), width, heads));
+    inner = register("mlp.0", new LinearLayer(source.part("mlp.0"), 3 * width, width));
+    outer = register("mlp.2", new LinearLayer(source.part("mlp.2"), width, width));
   }
 
-  /** regions (B, P, D), words (B, T, D), mask I32 (B, T); result (B, P, D). */
-  Tensor forward(Tensor regions, Tensor words, Tensor mask) {
-    Tensor own = within("self_attn", () -> selfAttention.self(regions, null));
-    Tensor text = within("cross_attn", () -> crossAttention.cross(regions, words, mask));
-    return second.forward(first.forward(Tensor.concat(regions, own, text), Activation.GELU));
+  /** regions (B, P, D), words (B, T, D), mask I32 (B, T), 0 = padding. Result (B, P, D). */
+  public Tensor forward(Tensor regions, Tensor words, Tensor mask) {
+    Tensor among = within("self_attn", () -> self.self(regions, null));
+    Tensor read = within("cross_attn", () -> cross.cross(regions, words, mask));
+    return within(
+        "mlp",
+        () -> outer.forward(inner.forward(Tensor.concat(regions, among, read), Activation.GELU)));
   }
 }

@@ -1,55 +1,79 @@
 package org.deixis.model.swin;
 
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import org.deixis.autograd.Checkpointing;
+import org.deixis.backend.Backend;
+import org.deixis.backend.Scope;
+import org.deixis.core.DType;
+import org.deixis.core.InputException;
 import org.deixis.core.Shape;
 import org.deixis.nn.Init;
 import org.deixis.nn.LayerNormLayer;
-import org.deixis.nn.LinearLayer;
 import org.deixis.nn.Module;
 import org.deixis.nn.Parameter;
 import org.deixis.nn.ParameterSource;
+import org.deixis.nn.RandomState;
 import org.deixis.tensor.Tensor;
 
 /**
- * The vision encoder: pictures of any size to one map a stage, strides 4, 8, 16, 32, channels last.
- * Parameter names are timm's ({@code layers.1.downsample.reduction.weight}).
+ * The Swin Transformer (Liu et al., "Swin Transformer: Hierarchical Vision Transformer using
+ * Shifted Windows", ICCV 2021) as an encoder: it gives the map of every stage, channels last.
+ * Parameter names and numerics are timm's SwinTransformer; its final norm and head, which no map
+ * goes through, are left out.
+ *
+ * <p>It takes pictures of any size. Under {@link WindowRule#SHRINK} the bias tables belong to the
+ * windows of the size it was built for. At another size windows follow the same rule but grow no
+ * larger than those; where they are smaller, each reads the rows of its distances out of the table.
+ * Padding rules use the full table at every size.
  */
 public final class Swin extends Module {
   private final SwinConfig config;
+  private final Backend backend;
+  private final RandomState random;
   private final Parameter patchWeight;
   private final Parameter patchBias;
   private final LayerNormLayer patchNorm;
-  private final List<Stage> stages = new ArrayList<>();
+  private final List<SwinStage> stages = new ArrayList<>();
+  private final List<Windows> built = new ArrayList<>();
+  private final Map<List<Windows>, Tensor> subTables = new HashMap<>();
+  private DType dtype = DType.F32;
 
-  public Swin(ParameterSource source, SwinConfig config) {
+  /**
+   * @param height rows of the pictures that the weights were trained on, in pixels
+   * @param random where drop-path draws from
+   */
+  public Swin(
+      ParameterSource source, SwinConfig config, int height, int width, RandomState random) {
     this.config = config;
+    this.backend = source.backend();
+    this.random = random;
+    ParameterSource patch = source.part("patch_embed");
+    int inputs = 3 * SwinConfig.PATCH * SwinConfig.PATCH;
     int c = config.embedDim();
-    int p = SwinConfig.PATCH;
-    ParameterSource projection = source.part("patch_embed").part("proj");
     patchWeight =
         register(
             "patch_embed.proj.weight",
-            projection.parameter("weight", Shape.of(c, 3, p, p), Init.fanIn(3 * p * p)));
+            patch.parameter(
+                "proj.weight",
+                Shape.of(c, 3, SwinConfig.PATCH, SwinConfig.PATCH),
+                Init.fanIn(inputs)));
     patchBias =
         register(
-            "patch_embed.proj.bias",
-            projection.parameter("bias", Shape.of(c), Init.fanIn(3 * p * p)));
-    patchNorm =
-        register(
-            "patch_embed.norm",
-            new LayerNormLayer(source.part("patch_embed").part("norm"), c, 1e-5));
-    // timm halves rounding down when it builds windows, though an odd map is merged rounding up.
-    int h = (config.imageHeight() + p - 1) / p;
-    int w = (config.imageWidth() + p - 1) / p;
+            "patch_embed.proj.bias", patch.parameter("proj.bias", Shape.of(c), Init.fanIn(inputs)));
+    patchNorm = register("patch_embed.norm", new LayerNormLayer(patch.part("norm"), c, 1e-5));
     for (int i = 0; i < config.stages(); i++) {
-      if (i > 0) {
-        h = Math.max(1, h / 2);
-        w = Math.max(1, w / 2);
-      }
-      stages.add(register("layers." + i, new Stage(source.part("layers." + i), config, i, h, w)));
+      String name = "layers." + i;
+      Windows windows = Windows.built(config, patches(height), patches(width), i);
+      built.add(windows);
+      stages.add(register(name, new SwinStage(source.part(name), config, i, windows, random)));
     }
+  }
+
+  private static int patches(int pixels) {
+    return (pixels + SwinConfig.PATCH - 1) / SwinConfig.PATCH;
   }
 
   public SwinConfig config() {
@@ -57,81 +81,79 @@ public final class Swin extends Module {
   }
 
   /**
-   * @param image floats (I, 3, H, W), normalised, or bytes (I, H, W, 3)
-   * @return a map (I, ⌈H/4·2ⁱ⌉, …, width(i)) for each stage
+   * Maps (B, ⌈H/4⌉, ⌈W/4⌉, C), (B, ⌈H/8⌉, ⌈W/8⌉, 2C), … of all stages.
+   *
+   * @param images (B, 3, H, W) normalised floats, or (B, H, W, 3) bytes, which are normalised with
+   *     ImageNet's statistics
    */
-  public List<Tensor> forward(Tensor image) {
+  public List<Tensor> forward(Tensor images) {
+    boolean bytes = images.dtype() == DType.U8;
+    if (images.shape().rank() != 4 || images.dim(bytes ? 3 : 1) != 3) {
+      throw new InputException(
+          "pictures are (B, 3, H, W) floats or (B, H, W, 3) bytes, not " + images.array());
+    }
+    int gridH = patches(images.dim(bytes ? 1 : 2));
+    int gridW = patches(images.dim(bytes ? 2 : 3));
+    Tensor x = within("patch_embed", () -> embed(bytes ? images : images.cast(dtype)));
     List<Tensor> maps = new ArrayList<>();
-    Tensor x =
-        within(
-            "patch_embed",
-            () -> {
-              Tensor weight = patchWeight.tensor();
-              Tensor rows =
-                  image
-                      .patches(SwinConfig.PATCH, weight.dtype())
-                      .linear(
-                          weight.reshape(weight.dim(0), 3 * SwinConfig.PATCH * SwinConfig.PATCH),
-                          patchBias.tensor());
-              return patchNorm.forward(rows);
-            });
     for (int i = 0; i < stages.size(); i++) {
-      Stage stage = stages.get(i);
-      Tensor in = x;
-      x =
-          within(
-              "layers." + i,
-              () ->
-                  config.checkpointing()
-                      ? Tensor.of(
-                          Checkpointing.run(
-                              in.variable(), v -> stage.forward(Tensor.of(v)).variable()))
-                      : stage.forward(in));
+      int stage = i;
+      Tensor input = x;
+      Windows windows = built.get(i).at(config, gridH, gridW, i);
+      Tensor rows = windows.sameSize(built.get(i)) ? null : rows(windows, built.get(i));
+      x = within("layers." + i, () -> run(stages.get(stage), input, windows, rows));
       maps.add(x);
     }
     return maps;
   }
 
-  /** Patch merging (but in the first stage), then the blocks. */
-  private static final class Stage extends Module {
-    private final LayerNormLayer norm;
-    private final LinearLayer reduction;
-    private final List<SwinBlock> blocks = new ArrayList<>();
-
-    Stage(ParameterSource source, SwinConfig config, int stage, int mapHeight, int mapWidth) {
-      int c = config.width(stage);
-      if (stage > 0) {
-        ParameterSource down = source.part("downsample");
-        norm = register("downsample.norm", new LayerNormLayer(down.part("norm"), 2 * c, 1e-5));
-        reduction =
-            register(
-                "downsample.reduction",
-                new LinearLayer(
-                    down.part("reduction"), 2 * c, c, false, Init.truncatedNormal(0.02), null));
-      } else {
-        norm = null;
-        reduction = null;
-      }
-      for (int i = 0; i < config.depths()[stage]; i++) {
-        blocks.add(
-            register(
-                "blocks." + i,
-                new SwinBlock(
-                    source.part("blocks." + i), config, stage, i % 2 == 1, mapHeight, mapWidth)));
-      }
+  private Tensor run(SwinStage stage, Tensor input, Windows windows, Tensor rows) {
+    if (!config.checkpointing()) {
+      return stage.forward(input, windows, rows);
     }
+    long draws = random.offset();
+    return Tensor.of(
+        Checkpointing.run(
+            input.variable(),
+            x -> random.from(draws, () -> stage.forward(Tensor.of(x), windows, rows).variable())));
+  }
 
-    Tensor forward(Tensor x) {
-      Tensor y =
-          norm == null
-              ? x
-              : within("downsample", () -> reduction.forward(norm.forward(x.mergePatches())));
-      for (int i = 0; i < blocks.size(); i++) {
-        SwinBlock block = blocks.get(i);
-        Tensor in = y;
-        y = within("blocks." + i, () -> block.forward(in));
-      }
-      return y;
+  private Tensor embed(Tensor images) {
+    try (Scope scope = Scope.open()) {
+      Tensor patches = images.patches(SwinConfig.PATCH, dtype);
+      Tensor weight = patchWeight.tensor().reshape(config.embedDim(), patches.dim(3));
+      return patchNorm.forward(patches.linear(weight, patchBias.tensor())).keep(scope);
+    }
+  }
+
+  /** Made once for each pair of windows, then kept: a forward uploads nothing. */
+  private Tensor rows(Windows windows, Windows table) {
+    synchronized (subTables) {
+      return subTables.computeIfAbsent(
+          List.of(windows, table),
+          key -> {
+            try (Scope scope = Scope.open()) {
+              int[] ids = windows.rowsWithin(table);
+              Tensor made = Tensor.ints(backend, ids, ids.length);
+              Scope.detach(made.array());
+              return made;
+            }
+          });
+    }
+  }
+
+  @Override
+  public void precision(DType wanted) {
+    super.precision(wanted);
+    dtype = wanted;
+  }
+
+  @Override
+  public void close() {
+    super.close();
+    synchronized (subTables) {
+      subTables.values().forEach(rows -> rows.array().release());
+      subTables.clear();
     }
   }
 }
