@@ -3,7 +3,6 @@ package org.deixis.data;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -141,10 +140,5 @@ public final class Dataset {
   /** One line, with file, record and reason, for each record that was left out. */
   public List<String> skipped() {
     return skipped;
-  }
-
-  /** The first {@code n} samples of at most {@code n}, for a quick look. */
-  public Dataset head(int n) {
-    return new Dataset(name, new ArrayList<>(samples.subList(0, Math.min(n, size()))), skipped);
   }
 }

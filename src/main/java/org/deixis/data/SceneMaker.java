@@ -103,7 +103,7 @@ public final class SceneMaker {
       }
       List<Scene.Phrase> phrases = phrases(spec, split, index, layout);
       for (int p = 0; p < phrases.size(); p++) {
-        long refId = (long) picture.id() * spec.expressionsPerImage + p;
+        long refId = picture.id() * spec.expressionsPerImage + p;
         samples.add(
             new Sample(
                 picture,

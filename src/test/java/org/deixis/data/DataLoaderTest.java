@@ -262,6 +262,24 @@ class DataLoaderTest {
   }
 
   @Test
+  void weightsChangedUnderWayDoNotDependOnReadingAhead() {
+    LoaderConfig config = LoaderConfig.training(16, 2, 2, 24, 5);
+    SampleWeights[] weights = {new SampleWeights(scenes), new SampleWeights(scenes)};
+    try (DataLoader one = new DataLoader(scenes, tokenizer, config.withThreads(1, 1), weights[0]);
+        DataLoader ahead =
+            new DataLoader(scenes, tokenizer, config.withThreads(3, 9), weights[1])) {
+      for (int i = 0; i < 3 * one.batchesPerEpoch() + 1; i++) {
+        Batch batch = one.next();
+        assertSameBatch(batch, ahead.next());
+        assertArrayEquals(one.state().weights(), ahead.state().weights());
+        for (SampleWeights w : weights) {
+          w.set(batch.samples()[0], 1 + i);
+        }
+      }
+    }
+  }
+
+  @Test
   void fewPicturesStillFillABatch() {
     Dataset two = SceneMaker.dataset(new SceneMaker.Spec("full", 32, 2, 0, 1, 9), "train");
     try (DataLoader loader = new DataLoader(two, tokenizer, config())) {

@@ -87,6 +87,7 @@ class ImagesTest {
         InputException e =
             assertThrows(InputException.class, () -> Images.decode(cut, "cut.jpg", false));
         assertTrue(e.getMessage().startsWith("cut.jpg: "), e.getMessage());
+        assertTrue(e.getMessage().contains("cut off") || length < 10, e.getMessage());
       }
     }
   }
@@ -108,6 +109,66 @@ class ImagesTest {
     assertThrows(InputException.class, () -> Images.decode(cut, "t", false));
     // What some cameras write after the end does no harm.
     Images.decode(Arrays.copyOf(jpeg, jpeg.length + 100), "trailing", false);
+  }
+
+  @Test
+  void orientationIsAppliedOnlyWhereAsked() throws Exception {
+    byte[] jpeg = Images.encodeJpeg(Images.resize(noise(2, 3, 11), 40, 64));
+    // Orientation 6: the stored rows are the columns from the right.
+    byte[] exif = {
+      (byte) 0xff,
+      (byte) 0xe1,
+      0,
+      34,
+      'E',
+      'x',
+      'i',
+      'f',
+      0,
+      0,
+      'I',
+      'I',
+      42,
+      0,
+      8,
+      0,
+      0,
+      0,
+      1,
+      0,
+      0x12,
+      1,
+      3,
+      0,
+      1,
+      0,
+      0,
+      0,
+      6,
+      0,
+      0,
+      0,
+      0,
+      0,
+      0,
+      0
+    };
+    byte[] turned = new byte[jpeg.length + exif.length];
+    System.arraycopy(jpeg, 0, turned, 0, 2);
+    System.arraycopy(exif, 0, turned, 2, exif.length);
+    System.arraycopy(jpeg, 2, turned, 2 + exif.length, jpeg.length - 2);
+    Path file = dir.resolve("turned.jpg");
+    Files.write(file, turned);
+    RgbImage stored = Images.read(file);
+    assertEquals(Images.decode(jpeg, "plain", false), stored);
+    RgbImage upright = Images.readUpright(file);
+    assertEquals(64, upright.height());
+    assertEquals(40, upright.width());
+    for (int y = 0; y < 64; y++) {
+      for (int x = 0; x < 40; x++) {
+        assertEquals(at(stored, 39 - x, y, 1), at(upright, y, x, 1));
+      }
+    }
   }
 
   @Test
