@@ -1,0 +1,355 @@
+package org.deixis.backend.cpu;
+
+import java.nio.FloatBuffer;
+import java.util.Arrays;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorSpecies;
+import org.deixis.backend.Array;
+import org.deixis.backend.HostBuffer;
+import org.deixis.backend.MaskLoss;
+
+/**
+ * Mask loss and its gradient in one pass over the bitmaps. Rows of logits are stretched to full
+ * width once; between two of them lie the full-resolution rows that mix both, whose logits and
+ * gradients exist in registers only. What a row of the picture sends back to its two rows of logits
+ * is summed at full width and narrowed once a row.
+ *
+ * <p>The Dice term's gradient needs sums over the whole picture: with n = 2Σpt + 1 and d = Σp + Σt
+ * + 1 it is (n/d² − 2t/d)·p(1−p), linear in two quantities that do not need them, so p(1−p) and
+ * t·p(1−p) are sent back separately and combined at low resolution.
+ *
+ * <p>A picture is one task, or where there are few pictures several bands of rows; the shape alone
+ * decides.
+ */
+final class MaskLossKernel {
+  private static final VectorSpecies<Float> S = VectorMath.SPECIES;
+  private static final int L = VectorMath.LANES;
+
+  /** Tasks that are enough for any number of threads. */
+  private static final int TASKS = 16;
+
+  /**
+   * A logit whose loss, probability and gradients are 0 in floats: fills lanes beyond the width.
+   */
+  private static final float NOTHING = -1e4f;
+
+  /** Sums of vectors after which lanes are added up in double precision. */
+  private static final int FLUSH = 512;
+
+  /** Quantities sent back: the element's derivative, t·p(1−p) and p(1−p). */
+  private static final int PARTS = 3;
+
+  /** Sums over pixels: loss, p, t, p·t. */
+  private static final int SUMS = 4;
+
+  // slots of a task's scratch
+  private static final int STRETCHED = 0;
+  private static final int BACK = 1;
+  private static final int TARGET = 2;
+  private static final int LANE_SUMS = 3;
+  private static final int LOW = 4;
+
+  // slots of a call's scratch
+  private static final int GRADIENT = Scratch.CALL;
+  private static final int EDGES = Scratch.CALL + 1;
+
+  private final MaskLoss s;
+  private final FloatBuffer logits;
+  private final int logitsStart;
+  private final ByteTile mask;
+  private final Taps rows;
+  private final Taps columns;
+
+  /** Full width in whole vectors. */
+  private final int wide;
+
+  private final int bands;
+  private final double[] sums;
+
+  /** Low-resolution gradients (batch, PARTS, h, w), without what a band sends to the next. */
+  private final float[] gradient;
+
+  /** What a band sends to the first row of the next: (batch, bands, PARTS, w). */
+  private final float[] edges;
+
+  private MaskLossKernel(MaskLoss s, Array logits, Array mask) {
+    this.s = s;
+    this.logits = HostBuffer.of(logits).floats();
+    this.logitsStart = Math.toIntExact(logits.offset());
+    this.mask = ByteTile.of(mask);
+    rows = Taps.of(s.lowHeight(), s.height());
+    columns = Taps.of(s.lowWidth(), s.width());
+    wide = VectorMath.pad(s.width());
+    bands = Math.max(1, Math.min(s.lowHeight() / 2, TASKS / s.batch()));
+    Scratch scratch = Scratch.here();
+    int tasks = s.batch() * bands;
+    sums = scratch.doubles(tasks * SUMS);
+    gradient = scratch.floats(GRADIENT, (long) s.batch() * PARTS * s.lowHeight() * s.lowWidth());
+    edges = scratch.floats(EDGES, (long) tasks * PARTS * s.lowWidth());
+  }
+
+  static void run(
+      WorkerPool pool, MaskLoss s, Array logits, Array mask, Array loss, Array dLogits) {
+    if (s.batch() == 0) {
+      return;
+    }
+    if (logits.size() == 0 || mask.size() == 0) {
+      throw new IllegalStateException("a mask loss of pictures without pixels");
+    }
+    MaskLossKernel kernel = new MaskLossKernel(s, logits, mask);
+    pool.parallelFor(
+        s.batch() * kernel.bands, task -> kernel.band(task / kernel.bands, task % kernel.bands));
+    for (int b = 0; b < s.batch(); b++) {
+      kernel.finish(b, loss, dLogits);
+    }
+  }
+
+  /** One band: its rows of logits and what lies between them and the row after. */
+  private void band(int b, int band) {
+    Scratch scratch = Scratch.here();
+    int from = (int) ((long) s.lowHeight() * band / bands);
+    int to = (int) ((long) s.lowHeight() * (band + 1) / bands);
+    float[] stretched = scratch.floats(STRETCHED, 2L * wide);
+    float[] back = scratch.zeros(BACK, 2L * PARTS * wide);
+    float[] lanes = scratch.zeros(LANE_SUMS, SUMS * L);
+    int task = b * bands + band;
+    Arrays.fill(sums, task * SUMS, (task + 1) * SUMS, 0);
+    stretch(scratch, b, from, stretched, 0);
+    int upper = 0; // which half of the arrays belongs to the row above
+    int pending = 0;
+    for (int r = from; r < to; r++) {
+      int first = rows.first[r];
+      int n = rows.first[r + 1] - first;
+      boolean last = r + 1 == s.lowHeight();
+      int lower = 1 - upper;
+      if (last) {
+        System.arraycopy(stretched, upper * wide, stretched, lower * wide, wide);
+      } else {
+        stretch(scratch, b, r + 1, stretched, lower * wide);
+      }
+      Arrays.fill(back, lower * PARTS * wide, (lower + 1) * PARTS * wide, 0);
+      float[] target = scratch.floats(TARGET, Math.max(1, (long) n * wide));
+      for (int i = 0; i < n; i++) {
+        mask.read(scratch, (b * s.height() + first + i) * s.width(), s.width(), target, i * wide);
+        Arrays.fill(target, i * wide + s.width(), (i + 1) * wide, 0);
+      }
+      for (int j = 0; j < wide; j += L) {
+        if (s.focal()) {
+          focal(n, first, j, upper, stretched, target, back, lanes);
+        } else {
+          plain(n, first, j, upper, stretched, target, back, lanes);
+        }
+      }
+      pending += n * (wide / L);
+      if (pending > FLUSH) {
+        flush(lanes, task);
+        pending = 0;
+      }
+      if (last) {
+        AttentionTile.add(PARTS * wide, back, lower * PARTS * wide, back, upper * PARTS * wide);
+      }
+      for (int part = 0; part < PARTS; part++) {
+        int low = ((b * PARTS + part) * s.lowHeight() + r) * s.lowWidth();
+        narrow(back, (upper * PARTS + part) * wide, gradient, low);
+      }
+      upper = lower;
+    }
+    flush(lanes, task);
+    if (to < s.lowHeight()) {
+      for (int part = 0; part < PARTS; part++) {
+        narrow(back, (upper * PARTS + part) * wide, edges, (task * PARTS + part) * s.lowWidth());
+      }
+    }
+  }
+
+  /** Up-samples one row of logits along the width. */
+  private void stretch(Scratch scratch, int b, int row, float[] to, int offset) {
+    float[] low = scratch.floats(LOW, s.lowWidth());
+    logits.get(logitsStart + (b * s.lowHeight() + row) * s.lowWidth(), low, 0, s.lowWidth());
+    for (int j = 0; j < s.width(); j++) {
+      float left = low[columns.low[j]];
+      to[offset + j] = left + columns.share[j] * (low[columns.high[j]] - left);
+    }
+    Arrays.fill(to, offset + s.width(), offset + wide, NOTHING);
+  }
+
+  /** The adjoint of {@link #stretch}. */
+  private void narrow(float[] from, int offset, float[] to, int toOffset) {
+    Arrays.fill(to, toOffset, toOffset + s.lowWidth(), 0);
+    for (int j = 0; j < s.width(); j++) {
+      float g = from[offset + j];
+      float right = columns.share[j] * g;
+      to[toOffset + columns.low[j]] += g - right;
+      to[toOffset + columns.high[j]] += right;
+    }
+  }
+
+  private void flush(float[] lanes, int task) {
+    for (int sum = 0; sum < SUMS; sum++) {
+      double total = 0;
+      for (int lane = 0; lane < L; lane++) {
+        total += lanes[sum * L + lane];
+        lanes[sum * L + lane] = 0;
+      }
+      sums[task * SUMS + sum] += total;
+    }
+  }
+
+  /** n rows below row {@code upper}, one vector of columns, cross-entropy. */
+  private void plain(
+      int n,
+      int first,
+      int j,
+      int upper,
+      float[] stretched,
+      float[] target,
+      float[] back,
+      float[] lanes) {
+    FloatVector top = FloatVector.fromArray(S, stretched, upper * wide + j);
+    FloatVector step = FloatVector.fromArray(S, stretched, (1 - upper) * wide + j).sub(top);
+    FloatVector all0 = FloatVector.zero(S);
+    FloatVector low0 = FloatVector.zero(S);
+    FloatVector all1 = FloatVector.zero(S);
+    FloatVector low1 = FloatVector.zero(S);
+    FloatVector all2 = FloatVector.zero(S);
+    FloatVector low2 = FloatVector.zero(S);
+    FloatVector loss = FloatVector.fromArray(S, lanes, 0);
+    FloatVector sumP = FloatVector.fromArray(S, lanes, L);
+    FloatVector sumT = FloatVector.fromArray(S, lanes, 2 * L);
+    FloatVector sumPt = FloatVector.fromArray(S, lanes, 3 * L);
+    for (int i = 0; i < n; i++) {
+      FloatVector share = FloatVector.broadcast(S, rows.share[first + i]);
+      FloatVector z = step.fma(share, top);
+      FloatVector t = FloatVector.fromArray(S, target, i * wide + j);
+      FloatVector e = LossMath.tail(z);
+      FloatVector inverse = FloatVector.broadcast(S, 1f).div(e.add(1f));
+      FloatVector p = LossMath.sigmoid(z, e, inverse);
+      FloatVector slope = e.mul(inverse).mul(inverse);
+      loss = loss.add(LossMath.crossEntropy(z, t, e));
+      sumP = sumP.add(p);
+      sumT = sumT.add(t);
+      sumPt = p.fma(t, sumPt);
+      FloatVector g = LossMath.residual(z, t, e, inverse);
+      all0 = all0.add(g);
+      low0 = g.fma(share, low0);
+      FloatVector h = t.mul(slope);
+      all1 = all1.add(h);
+      low1 = h.fma(share, low1);
+      all2 = all2.add(slope);
+      low2 = slope.fma(share, low2);
+    }
+    loss.intoArray(lanes, 0);
+    sumP.intoArray(lanes, L);
+    sumT.intoArray(lanes, 2 * L);
+    sumPt.intoArray(lanes, 3 * L);
+    int above = upper * PARTS * wide + j;
+    int below = (1 - upper) * PARTS * wide + j;
+    send(all0, low0, back, above, below);
+    send(all1, low1, back, above + wide, below + wide);
+    send(all2, low2, back, above + 2 * wide, below + 2 * wide);
+  }
+
+  /** As {@link #plain}, with the focal form. */
+  private void focal(
+      int n,
+      int first,
+      int j,
+      int upper,
+      float[] stretched,
+      float[] target,
+      float[] back,
+      float[] lanes) {
+    FloatVector top = FloatVector.fromArray(S, stretched, upper * wide + j);
+    FloatVector step = FloatVector.fromArray(S, stretched, (1 - upper) * wide + j).sub(top);
+    FloatVector all0 = FloatVector.zero(S);
+    FloatVector low0 = FloatVector.zero(S);
+    FloatVector all1 = FloatVector.zero(S);
+    FloatVector low1 = FloatVector.zero(S);
+    FloatVector all2 = FloatVector.zero(S);
+    FloatVector low2 = FloatVector.zero(S);
+    FloatVector loss = FloatVector.fromArray(S, lanes, 0);
+    FloatVector sumP = FloatVector.fromArray(S, lanes, L);
+    FloatVector sumT = FloatVector.fromArray(S, lanes, 2 * L);
+    FloatVector sumPt = FloatVector.fromArray(S, lanes, 3 * L);
+    for (int i = 0; i < n; i++) {
+      FloatVector share = FloatVector.broadcast(S, rows.share[first + i]);
+      FloatVector z = step.fma(share, top);
+      FloatVector t = FloatVector.fromArray(S, target, i * wide + j);
+      FloatVector e = LossMath.tail(z);
+      FloatVector inverse = FloatVector.broadcast(S, 1f).div(e.add(1f));
+      FloatVector p = LossMath.sigmoid(z, e, inverse);
+      FloatVector slope = e.mul(inverse).mul(inverse);
+      FloatVector bce = LossMath.crossEntropy(z, t, e);
+      FloatVector u = LossMath.positive(LossMath.oneMinusExp(bce));
+      FloatVector power = LossMath.power(u, s.gamma()).mul(s.alpha());
+      loss = power.fma(bce, loss);
+      sumP = sumP.add(p);
+      sumT = sumT.add(t);
+      sumPt = p.fma(t, sumPt);
+      FloatVector g =
+          LossMath.focalSlope(u, power, bce, s.gamma()).mul(LossMath.residual(z, t, e, inverse));
+      all0 = all0.add(g);
+      low0 = g.fma(share, low0);
+      FloatVector h = t.mul(slope);
+      all1 = all1.add(h);
+      low1 = h.fma(share, low1);
+      all2 = all2.add(slope);
+      low2 = slope.fma(share, low2);
+    }
+    loss.intoArray(lanes, 0);
+    sumP.intoArray(lanes, L);
+    sumT.intoArray(lanes, 2 * L);
+    sumPt.intoArray(lanes, 3 * L);
+    int above = upper * PARTS * wide + j;
+    int below = (1 - upper) * PARTS * wide + j;
+    send(all0, low0, back, above, below);
+    send(all1, low1, back, above + wide, below + wide);
+    send(all2, low2, back, above + 2 * wide, below + 2 * wide);
+  }
+
+  /** Adds all − low to the row above, low to the row below. */
+  private static void send(FloatVector all, FloatVector low, float[] back, int above, int below) {
+    FloatVector.fromArray(S, back, above).add(all.sub(low)).intoArray(back, above);
+    FloatVector.fromArray(S, back, below).add(low).intoArray(back, below);
+  }
+
+  private void finish(int b, Array loss, Array dLogits) {
+    double[] total = new double[SUMS];
+    for (int band = 0; band < bands; band++) {
+      for (int sum = 0; sum < SUMS; sum++) {
+        total[sum] += sums[(b * bands + band) * SUMS + sum];
+      }
+    }
+    double pixels = (double) s.height() * s.width();
+    double numerator = 2 * total[3] + 1;
+    double denominator = total[1] + total[2] + 1;
+    double value = total[0] / pixels + s.diceWeight() * (1 - numerator / denominator);
+    HostBuffer.of(loss).floats().put(Math.toIntExact(loss.offset()) + b, (float) value);
+    if (dLogits == null) {
+      return;
+    }
+    int low = s.lowHeight() * s.lowWidth();
+    int base = b * PARTS * low;
+    for (int band = 0; band + 1 < bands; band++) {
+      int row = (int) ((long) s.lowHeight() * (band + 1) / bands) * s.lowWidth();
+      for (int part = 0; part < PARTS; part++) {
+        AttentionTile.add(
+            s.lowWidth(),
+            edges,
+            ((b * bands + band) * PARTS + part) * s.lowWidth(),
+            gradient,
+            base + part * low + row);
+      }
+    }
+    float perPixel = (float) (1 / pixels);
+    float withTarget = (float) (-2 * s.diceWeight() / denominator);
+    float alone = (float) (s.diceWeight() * numerator / (denominator * denominator));
+    for (int i = base; i < base + low; i++) {
+      gradient[i] =
+          perPixel * gradient[i] + withTarget * gradient[i + low] + alone * gradient[i + 2 * low];
+    }
+    HostBuffer.of(dLogits)
+        .floats()
+        .put(Math.toIntExact(dLogits.offset()) + b * low, gradient, base, low);
+  }
+}
