@@ -1,0 +1,17 @@
+package org.deixis.testing;
+
+import java.util.Arrays;
+import java.util.List;
+import org.deixis.backend.Backend;
+import org.deixis.backend.Backends;
+
+/** The backends that tests run on: {@code -Dtest.backends=reference,cpu}. */
+public final class TestBackends {
+  private TestBackends() {}
+
+  public static List<Backend> all() {
+    return Arrays.stream(System.getProperty("test.backends", "reference,cpu").split(","))
+        .map(Backends::get)
+        .toList();
+  }
+}
