@@ -28,8 +28,7 @@ final class MaskUpsampling {
       int bottom = Math.min(top + 1, rows - 1);
       float weight = at - top;
       for (int i = 0; i < columns; i++) {
-        line[i] =
-            (1 - weight) * logits[top * columns + i] + weight * logits[bottom * columns + i];
+        line[i] = (1 - weight) * logits[top * columns + i] + weight * logits[bottom * columns + i];
       }
       int base = y * width;
       for (int x = 0; x < width; x++) {

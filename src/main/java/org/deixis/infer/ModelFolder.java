@@ -98,7 +98,8 @@ public record ModelFolder(GuideModel model, TextTokenizer tokenizer) implements 
             HostTensor t = tensors.get(name);
             if (!t.dtype().isFloating()) {
               throw new InputException(
-                  "%s: parameter %s is %s; it must be floating".formatted(weights, name, t.dtype()));
+                  "%s: parameter %s is %s; it must be floating"
+                      .formatted(weights, name, t.dtype()));
             }
             return t.toFloats();
           }

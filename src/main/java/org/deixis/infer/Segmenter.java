@@ -176,8 +176,7 @@ public final class Segmenter implements AutoCloseable {
     for (int i = 0; i < phrases.size(); i++) {
       int size = rows * columns;
       float[] own = java.util.Arrays.copyOfRange(logits, i * size, (i + 1) * size);
-      BitMask drawn =
-          MaskUpsampling.positive(own, rows, columns, image.height(), image.width());
+      BitMask drawn = MaskUpsampling.positive(own, rows, columns, image.height(), image.width());
       double none = sigmoid(negatives[i]);
       boolean says = none >= expectNone;
       BitMask mask = says ? BitMask.empty(image.height(), image.width()) : drawn;

@@ -66,8 +66,7 @@ class MaskGeometryTest {
     for (int i = 55; i < 59; i++) {
       mask.data()[i] = 1;
     }
-    assertEquals(
-        List.of(new Box(5, 5, 4, 1), new Box(0, 0, 1, 1)), Components.boxes(mask, 0.01));
+    assertEquals(List.of(new Box(5, 5, 4, 1), new Box(0, 0, 1, 1)), Components.boxes(mask, 0.01));
     assertTrue(Components.boxes(BitMask.empty(4, 4), 0.01).isEmpty());
   }
 

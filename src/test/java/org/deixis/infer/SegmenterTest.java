@@ -50,8 +50,7 @@ class SegmenterTest {
     return new GresConfig(
         32,
         32,
-        new SwinConfig(
-            8, List.of(1, 1, 1, 1), List.of(1, 1, 2, 4), 4, WindowRule.SHRINK, 0, false),
+        new SwinConfig(8, List.of(1, 1, 1, 1), List.of(1, 1, 2, 4), 4, WindowRule.SHRINK, 0, false),
         new TextConfig(TextConfig.Kind.BERT, vocab, 16, 1, 2, 32, 32, 2, padId, 1e-12, 0),
         16,
         8,
@@ -160,8 +159,7 @@ class SegmenterTest {
     Segmenter segmenter = Segmenter.open(folder(Backends.get("reference"), 1), "reference");
     segmenter.close();
     segmenter.close();
-    assertThrows(
-        IllegalStateException.class, () -> segmenter.segment(picture(32, 32), PHRASES));
+    assertThrows(IllegalStateException.class, () -> segmenter.segment(picture(32, 32), PHRASES));
   }
 
   @Test
@@ -215,8 +213,11 @@ class SegmenterTest {
     Files.write(folder.resolve(ModelFolder.WEIGHTS), weights);
     String json = Files.readString(folder.resolve(ModelFolder.CONFIG));
     Files.writeString(
-        folder.resolve(ModelFolder.CONFIG), json.replace("\"layers\" : 2,\n  \"heads\"", "\"layers\" : 3,\n  \"heads\""));
-    refused("has no parameter ria.2.region_queries (1, 4, 16)", () -> ModelFolder.load(folder, backend));
+        folder.resolve(ModelFolder.CONFIG),
+        json.replace("\"layers\" : 2,\n  \"heads\"", "\"layers\" : 3,\n  \"heads\""));
+    refused(
+        "has no parameter ria.2.region_queries (1, 4, 16)",
+        () -> ModelFolder.load(folder, backend));
     Files.writeString(
         folder.resolve(ModelFolder.CONFIG), json.replace("\"maskDim\" : 8", "\"maskDim\" : 12"));
     refused(

@@ -52,13 +52,7 @@ class GuideModelTest {
         32,
         48,
         new SwinConfig(
-            8,
-            List.of(1, 1, 2, 1),
-            List.of(1, 1, 2, 4),
-            4,
-            WindowRule.SHRINK,
-            drop,
-            checkpointing),
+            8, List.of(1, 1, 2, 1), List.of(1, 1, 2, 4), 4, WindowRule.SHRINK, drop, checkpointing),
         new TextConfig(TextConfig.Kind.BERT, 50, 16, 1, 2, 32, 16, 2, 0, 1e-12, drop),
         16,
         8,
@@ -112,14 +106,11 @@ class GuideModelTest {
     model.random().stream(stream);
     try (Scope scope = Scope.open();
         Tape tape = Tape.open()) {
-      Prediction p =
-          model.forward(pictures(backend, 2, model.config()), model.upload(phrases(4)));
+      Prediction p = model.forward(pictures(backend, 2, model.config()), model.upload(phrases(4)));
       Tensor total = loss(backend, p, model.config()).total();
       tape.backward(total.variable());
       result.put("loss", new float[] {total.item()});
-      model
-          .parameters()
-          .forEach((name, q) -> result.put(name, Tensor.of(q.gradient()).toFloats()));
+      model.parameters().forEach((name, q) -> result.put(name, Tensor.of(q.gradient()).toFloats()));
       model.clearGradients();
     }
     return result;
@@ -180,8 +171,7 @@ class GuideModelTest {
               () -> model.encodePictures(pictures(backend, 1, model.config())));
       assertTrue(e.getMessage().contains("linear"), e.getMessage());
       assertTrue(e.getMessage().contains("(32, 129) F32"), e.getMessage());
-      assertTrue(
-          e.getMessage().endsWith("at model.vision.layers.2.blocks.1.mlp"), e.getMessage());
+      assertTrue(e.getMessage().endsWith("at model.vision.layers.2.blocks.1.mlp"), e.getMessage());
     }
   }
 
@@ -192,10 +182,7 @@ class GuideModelTest {
   }
 
   private record Replacing(
-      ParameterSource inner,
-      String prefix,
-      String target,
-      BiFunction<Shape, float[], Shape> change)
+      ParameterSource inner, String prefix, String target, BiFunction<Shape, float[], Shape> change)
       implements ParameterSource {
     @Override
     public Backend backend() {
@@ -226,8 +213,7 @@ class GuideModelTest {
   void smallerPicturesReadTheirPartOfTheTables(String device) {
     Backend backend = Backends.get(device);
     SwinConfig config =
-        new SwinConfig(
-            8, List.of(2, 2, 2, 2), List.of(1, 1, 2, 4), 6, WindowRule.SHRINK, 0, false);
+        new SwinConfig(8, List.of(2, 2, 2, 2), List.of(1, 1, 2, 4), 6, WindowRule.SHRINK, 0, false);
     try (RandomState random = new RandomState(backend, 0);
         Swin large = new Swin(ParameterSource.fresh(backend, SEED), config, 192, 192, random);
         Swin small = new Swin(ParameterSource.fresh(backend, SEED), config, 64, 96, random);
@@ -298,8 +284,7 @@ class GuideModelTest {
         Prediction p = adaptive.forward(images, adaptive.upload(phrases(3)), regions);
         assertEquals(regions, p.regions());
       }
-      assertThrows(
-          InputException.class, () -> fixed.forward(images, fixed.upload(phrases(3)), 8));
+      assertThrows(InputException.class, () -> fixed.forward(images, fixed.upload(phrases(3)), 8));
     }
   }
 

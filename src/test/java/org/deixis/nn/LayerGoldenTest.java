@@ -116,8 +116,7 @@ class LayerGoldenTest {
     Golden golden = Golden.load("ops/mha_cross_padded");
     Backend backend = Backends.get(device);
     MultiHeadAttention m = new MultiHeadAttention(GoldenModels.weights(backend, golden), 48, 8);
-    check(
-        golden, backend, m, (in, mask) -> Map.of("y", m.cross(in.get("q"), in.get("kv"), mask)));
+    check(golden, backend, m, (in, mask) -> Map.of("y", m.cross(in.get("q"), in.get("kv"), mask)));
   }
 
   @ParameterizedTest
