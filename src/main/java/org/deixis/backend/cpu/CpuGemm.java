@@ -61,7 +61,7 @@ final class CpuGemm {
     if (spec.batch() == 0 || spec.m() == 0 || spec.n() == 0) {
       return;
     }
-    if (spec.k() == 0) {
+    if (spec.k() == 0 || spec.alpha() == 0) {
       withoutProduct(spec, bias, c);
       return;
     }
@@ -72,7 +72,7 @@ final class CpuGemm {
     if (spec.batch() == 0 || spec.m() == 0 || spec.n() == 0) {
       return;
     }
-    if (spec.k() == 0) {
+    if (spec.k() == 0 || spec.alpha() == 0) {
       withoutProduct(
           spec.activated(pre == 0 ? spec.activation() : Activation.NONE), bias, pre == 0 ? c : pre);
       if (pre != 0) {
@@ -161,6 +161,32 @@ final class CpuGemm {
       long b,
       long bias,
       long c) {
+    if (batch > 1 && (s.strideA() == 0 && s.strideB() == 0 || s.k() == 1)) {
+      // oneDNN repeats one operand over the batch, not both; and with k = 1 version 3.11 takes the
+      // second operand's batch stride for n, whatever it is.
+      for (int i = 0; i < batch; i++) {
+        block(
+            d,
+            s,
+            1,
+            m,
+            n,
+            activation,
+            a + 4 * i * s.strideA(),
+            b + 4 * i * s.strideB(),
+            bias,
+            c + 4 * i * s.strideC());
+      }
+      return;
+    }
+    if (bias != 0 && s.alpha() != 1) {
+      // oneDNN scales the bias with the product, so it gets alpha's share of it beforehand. (Adding
+      // it behind the scaling, as a post-operation, goes astray where c is not dense.)
+      long share = d.workspace(3, 4L * n);
+      d.copy(bias, share, 4L * n);
+      CpuElementwise.scale(d, n, 1 / s.alpha(), share);
+      bias = share;
+    }
     d.key(Dnnl.MATMUL)
         .add(batch)
         .add(((long) m << 32) | n)
@@ -197,15 +223,11 @@ final class CpuGemm {
       dnnl_memory_desc c = matrix(builder, stacked, batch, m, n, s.ldc(), false, s.strideC());
       dnnl_memory_desc row = stacked ? builder.dense(1, 1, n) : builder.dense(1, n);
       builder.argument(DNNL_ARG_SRC, a).argument(DNNL_ARG_WEIGHTS, b).argument(DNNL_ARG_DST, c);
-      boolean late = bias && s.alpha() != 1; // oneDNN would scale the bias too
+      if (bias) {
+        builder.argument(DNNL_ARG_BIAS, row);
+      }
       if (s.alpha() != 1) {
         builder.thenEltwise(dnnl_eltwise_linear, s.alpha(), 0);
-      }
-      if (late) {
-        builder.thenBinary(dnnl_binary_add, row);
-        builder.argument(DNNL_ARG_ATTR_MULTIPLE_POST_OP_BASE * 2 | DNNL_ARG_SRC_1, row);
-      } else if (bias) {
-        builder.argument(DNNL_ARG_BIAS, row);
       }
       if (activation != Activation.NONE) {
         builder.thenEltwise(CpuElementwise.algorithm(activation.unary()), 0, 0);
@@ -216,7 +238,7 @@ final class CpuGemm {
       dnnl_primitive_desc pd = builder.descriptor();
       Dnnl.check(
           dnnl_matmul_primitive_desc_create(
-              pd, Dnnl.engine(), a, b, bias && !late ? row : null, c, builder.attributes()),
+              pd, Dnnl.engine(), a, b, bias ? row : null, c, builder.attributes()),
           "matmul");
       return builder.build(pd);
     }
@@ -231,6 +253,7 @@ final class CpuGemm {
       long leading,
       boolean transposed,
       long stride) {
+    long storedRows = transposed ? columns : rows;
     long down = transposed ? 1 : leading;
     long right = transposed ? leading : 1;
     if (!stacked) {
@@ -240,7 +263,7 @@ final class CpuGemm {
     return builder.strided(
         dnnl_f32,
         new long[] {stride == 0 ? 1 : batch, rows, columns},
-        new long[] {stride == 0 ? rows * leading : stride, down, right});
+        new long[] {stride == 0 ? storedRows * leading : stride, down, right});
   }
 
   private static void activate(Dnnl d, Gemm s, int batch, int m, int n, long pre, long c) {
@@ -258,7 +281,7 @@ final class CpuGemm {
     }
   }
 
-  /** k = 0: C = activation(bias) + beta·C. */
+  /** Without terms or with alpha 0: C = activation(bias) + beta·C. */
   private static void withoutProduct(Gemm s, long bias, long c) {
     Dnnl d = Dnnl.here();
     // A product with one column of zeros says the same, and takes every option along.
@@ -272,7 +295,7 @@ final class CpuGemm {
             1,
             false,
             false,
-            s.alpha(),
+            1,
             s.beta(),
             1,
             s.n(),
