@@ -12,7 +12,6 @@ import java.util.Set;
 import java.util.TreeSet;
 import java.util.stream.Stream;
 import org.deixis.backend.Backend;
-import org.deixis.backend.Backends;
 import org.deixis.core.Shape;
 import org.deixis.model.bert.TextConfig;
 import org.deixis.model.gres.GresConfig;
@@ -23,6 +22,7 @@ import org.deixis.nn.Module;
 import org.deixis.nn.Parameter;
 import org.deixis.testing.Golden;
 import org.deixis.testing.TestArrays;
+import org.deixis.testing.TestBackends;
 
 /** Networks with golden weights, and the comparison of their gradients with PyTorch's. */
 public final class GoldenModels {
@@ -37,11 +37,9 @@ public final class GoldenModels {
 
   private GoldenModels() {}
 
-  /** Every backend of this build: none is left out in silence. */
+  /** Names of the backends under test. */
   public static Stream<String> backends() {
-    return Backends.providers().stream()
-        .map(Backends.Provider::name)
-        .filter(name -> !name.equals("cuda"));
+    return TestBackends.all().stream().map(Backend::name);
   }
 
   public static CheckpointSource weights(Backend backend, Golden golden) {

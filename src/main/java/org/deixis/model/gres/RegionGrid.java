@@ -23,6 +23,16 @@ public record RegionGrid(int rows, int columns) {
     throw new InputException("regions " + regions + ": give 4, 8, 16 or 100");
   }
 
+  /**
+   * The number of regions that a batch of adaptive regions takes: 4 below a complexity of 0.3, 8
+   * below 0.6, else 16.
+   *
+   * @param complexity of its pictures, in [0, 1]; of several their mean
+   */
+  public static int regionsFor(double complexity) {
+    return complexity < 0.3 ? 4 : complexity < 0.6 ? 8 : 16;
+  }
+
   public int cells() {
     return rows * columns;
   }
