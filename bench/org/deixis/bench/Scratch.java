@@ -1,6 +1,5 @@
 package org.deixis.bench;
 
-import java.util.List;
 import org.deixis.autograd.Tape;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Backends;
@@ -42,7 +41,15 @@ public final class Scratch {
         loader.recycle(b);
         if (i % 50 == 49 || i == 0) {
           long now = System.nanoTime();
-          System.out.printf("%d loss %.4f  %.1f expr/s  wait %.2f s total %.1f s live %d MiB peak %d%n", i + 1, l, (i == 0 ? 1 : 50) * 32 / ((now - last) / 1e9), wait / 1e9, (now - t0) / 1e9, cpu.memory().stats().live() >> 20, cpu.memory().stats().peak() >> 20);
+          System.out.printf(
+              "%d loss %.4f  %.1f expr/s  wait %.2f s total %.1f s live %d MiB peak %d%n",
+              i + 1,
+              l,
+              (i == 0 ? 1 : 50) * 32 / ((now - last) / 1e9),
+              wait / 1e9,
+              (now - t0) / 1e9,
+              cpu.memory().stats().live() >> 20,
+              cpu.memory().stats().peak() >> 20);
           last = now;
         }
       }
@@ -57,14 +64,21 @@ public final class Scratch {
       while (l.hasNext()) {
         Batch b = l.next();
         try (Scope s = Scope.open()) {
-          Prediction p = model.forward(Tensor.bytes(cpu, b.pixels(), b.images(), b.height(), b.width(), 3), model.upload(new org.deixis.model.bert.Tokens(b.ids(), b.textMask(), b.expressions(), b.tokens())));
-          Tensor up = p.mask().reshape(b.expressions(), p.mask().dim(1), p.mask().dim(2), 1).resize(96, 96);
+          Prediction p =
+              model.forward(
+                  Tensor.bytes(cpu, b.pixels(), b.images(), b.height(), b.width(), 3),
+                  model.upload(
+                      new org.deixis.model.bert.Tokens(
+                          b.ids(), b.textMask(), b.expressions(), b.tokens())));
+          Tensor up =
+              p.mask().reshape(b.expressions(), p.mask().dim(1), p.mask().dim(2), 1).resize(96, 96);
           float[] z = up.toFloats();
           float[] none = p.isNegative().toFloats();
           for (int e = 0; e < b.expressions(); e++) {
             byte[] pred = new byte[96 * 96];
             boolean says = none[e] > 0;
-            for (int i = 0; i < pred.length; i++) pred[i] = (byte) (!says && z[e * pred.length + i] > 0 ? 1 : 0);
+            for (int i = 0; i < pred.length; i++)
+              pred[i] = (byte) (!says && z[e * pred.length + i] > 0 ? 1 : 0);
             m.add(pred, b.mask(e).data(), says, Metrics.Kind.valueOf(b.samples()[e].kind().name()));
           }
         }

@@ -45,7 +45,12 @@ public final class TrainingStep implements AutoCloseable {
     try (Scope s = Scope.open();
         Tape tape = Tape.open()) {
       Tensor image = Tensor.bytes(backend, b.pixels(), b.images(), b.height(), b.width(), 3);
-      Prediction p = model.forward(image, model.upload(new org.deixis.model.bert.Tokens(b.ids(), b.textMask(), b.expressions(), b.tokens())));
+      Prediction p =
+          model.forward(
+              image,
+              model.upload(
+                  new org.deixis.model.bert.Tokens(
+                      b.ids(), b.textMask(), b.expressions(), b.tokens())));
       GresLoss.Result parts =
           loss.of(
               p,
@@ -60,7 +65,9 @@ public final class TrainingStep implements AutoCloseable {
         if (q.gradient() != null) {
           gradients.add(q.gradient());
           float decay = q.shape().rank() > 1 ? 0.02f : 0;
-          slots.add(new AdamW.Slot(q.master(), q.gradient(), moments.get(i)[0], moments.get(i)[1], null, 1, decay));
+          slots.add(
+              new AdamW.Slot(
+                  q.master(), q.gradient(), moments.get(i)[0], moments.get(i)[1], null, 1, decay));
         }
       }
       backend.gradientNorm(gradients, 1, control);

@@ -15,8 +15,9 @@ import org.deixis.nn.Parameter;
 import org.deixis.tensor.Tensor;
 
 /**
- * AdamW over parameter groups, with clipping by the global norm and dynamic loss scaling. Everything that a step decides
- * by (rate, scale, overflow, step count) is the control array on the device, so a step waits for nothing.
+ * AdamW over parameter groups, with clipping by the global norm and dynamic loss scaling.
+ * Everything that a step decides by (rate, scale, overflow, step count) is the control array on the
+ * device, so a step waits for nothing.
  */
 public final class AdamWOptimizer implements AutoCloseable {
   /**
@@ -40,7 +41,8 @@ public final class AdamWOptimizer implements AutoCloseable {
    */
   public record Status(long step, double scale, double norm, boolean overflow, long skipped) {}
 
-  private record Trained(String name, Parameter parameter, Array m, Array v, ParameterGroup group) {}
+  private record Trained(
+      String name, Parameter parameter, Array m, Array v, ParameterGroup group) {}
 
   private final Backend backend;
   private final AdamW spec;
@@ -49,9 +51,15 @@ public final class AdamWOptimizer implements AutoCloseable {
   private final List<Trained> trained = new ArrayList<>();
   private final Array control;
 
-  /** @param maxNorm largest global gradient norm; 0 does not clip */
+  /**
+   * @param maxNorm largest global gradient norm; 0 does not clip
+   */
   public AdamWOptimizer(
-      Backend backend, List<ParameterGroup> groups, AdamW spec, double maxNorm, LossScaling scaling) {
+      Backend backend,
+      List<ParameterGroup> groups,
+      AdamW spec,
+      double maxNorm,
+      LossScaling scaling) {
     this.backend = backend;
     this.spec = spec;
     this.maxNorm = maxNorm;
@@ -79,8 +87,8 @@ public final class AdamWOptimizer implements AutoCloseable {
   }
 
   /**
-   * The gradient that backward starts with at the loss (1): the loss scale over {@code accumulate} micro-batches, computed
-   * on the device. Belongs to the current scope.
+   * The gradient that backward starts with at the loss (1): the loss scale over {@code accumulate}
+   * micro-batches, computed on the device. Belongs to the current scope.
    */
   public Array seed(Shape shape, int accumulate) {
     Array seed = backend.allocate(shape, DType.F32);
@@ -125,7 +133,10 @@ public final class AdamWOptimizer implements AutoCloseable {
         (long) c[AdamW.SKIPPED]);
   }
 
-  /** Names of parameters whose gradient or value is not finite, for a diagnosis; waits for the device. */
+  /**
+   * Names of parameters whose gradient or value is not finite, for a diagnosis; waits for the
+   * device.
+   */
   public List<String> notFinite() {
     List<String> names = new ArrayList<>();
     for (Trained t : trained) {

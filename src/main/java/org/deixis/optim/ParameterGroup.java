@@ -17,8 +17,8 @@ public record ParameterGroup(
     String name, double rateFactor, double weightDecay, Map<String, Parameter> parameters) {
 
   /**
-   * The usual four groups: encoders ({@code vision.}, {@code text.}) at a rate of their own, and within encoders and rest
-   * no decay for norms, biases and position tables.
+   * The usual four groups: encoders ({@code vision.}, {@code text.}) at a rate of their own, and
+   * within encoders and rest no decay for norms, biases and position tables.
    */
   public static List<ParameterGroup> of(
       Map<String, Parameter> parameters, double encoderRateFactor, double weightDecay) {
@@ -33,7 +33,10 @@ public record ParameterGroup(
                   group,
                   g ->
                       new ParameterGroup(
-                          g, encoder ? encoderRateFactor : 1, decays ? weightDecay : 0, new LinkedHashMap<>()))
+                          g,
+                          encoder ? encoderRateFactor : 1,
+                          decays ? weightDecay : 0,
+                          new LinkedHashMap<>()))
               .parameters()
               .put(name, p);
         });

@@ -4,18 +4,23 @@ import java.util.Arrays;
 import org.deixis.core.InputException;
 
 /**
- * How the learning rate goes over a run, as a factor of its peak: linear warm-up from 0, then the chosen decline. Steps
- * count from 0.
+ * How the learning rate goes over a run, as a factor of its peak: linear warm-up from 0, then the
+ * chosen decline. Steps count from 0.
  */
 public sealed interface Schedule {
   /** The factor for {@code step} of a run. */
   double factor(long step);
 
-  /** After warm-up ½(1 + cos πt), t from 0 at the first step to 1 at the last (Loshchilov and Hutter, ICLR 2017). */
+  /**
+   * After warm-up ½(1 + cos πt), t from 0 at the first step to 1 at the last (Loshchilov and
+   * Hutter, ICLR 2017).
+   */
   record Cosine(long steps, long warmup) implements Schedule {
     @Override
     public double factor(long step) {
-      return Schedule.warm(step, warmup) * 0.5 * (1 + Math.cos(Math.PI * Schedule.progress(step, steps)));
+      return Schedule.warm(step, warmup)
+          * 0.5
+          * (1 + Math.cos(Math.PI * Schedule.progress(step, steps)));
     }
   }
 
@@ -28,7 +33,8 @@ public sealed interface Schedule {
   }
 
   /** Times {@code gamma} at each milestone, a share of the run in (0, 1). */
-  record MultiStep(long steps, long warmup, double gamma, double... milestones) implements Schedule {
+  record MultiStep(long steps, long warmup, double gamma, double... milestones)
+      implements Schedule {
     @Override
     public double factor(long step) {
       long passed = Arrays.stream(milestones).filter(m -> step >= m * steps).count();
@@ -53,7 +59,10 @@ public sealed interface Schedule {
     return steps <= 0 ? 1 : Math.min(1, (double) step / steps);
   }
 
-  /** The schedule of that name: cosine, polynomial (power 0.9), multistep (×0.1 at 70 % and 90 %), constant. */
+  /**
+   * The schedule of that name: cosine, polynomial (power 0.9), multistep (×0.1 at 70 % and 90 %),
+   * constant.
+   */
   static Schedule of(String name, long steps, long warmup) {
     return switch (name) {
       case "cosine" -> new Cosine(steps, warmup);
@@ -62,7 +71,9 @@ public sealed interface Schedule {
       case "constant" -> new Constant(warmup);
       default ->
           throw new InputException(
-              "schedule: '" + name + "' is unknown; give cosine, polynomial, multistep or constant");
+              "schedule: '"
+                  + name
+                  + "' is unknown; give cosine, polynomial, multistep or constant");
     };
   }
 }

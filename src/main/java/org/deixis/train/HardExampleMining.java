@@ -4,8 +4,8 @@ import org.deixis.data.Sample;
 import org.deixis.data.SampleWeights;
 
 /**
- * Draws what is hard more often: the weight of a sample is a running mean of its loss over the running mean of all losses,
- * kept within [1/{@value #SPREAD}, {@value #SPREAD}]:
+ * Draws what is hard more often: the weight of a sample is a running mean of its loss over the
+ * running mean of all losses, kept within [1/{@value #SPREAD}, {@value #SPREAD}]:
  *
  * <p>{@code r ← 0.7·r + 0.3·loss}, {@code weight = clamp(r / mean, 1/4, 4)}.
  *

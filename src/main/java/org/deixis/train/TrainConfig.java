@@ -14,7 +14,8 @@ import org.deixis.optim.AdamWOptimizer.LossScaling;
 import org.deixis.optim.Schedule;
 
 /**
- * How a model is trained. Written as {@code config.json} into the run folder, and read from a file of the same keys.
+ * How a model is trained. Written as {@code config.json} into the run folder, and read from a file
+ * of the same keys.
  *
  * @param images pictures a micro-batch
  * @param expressions expressions a picture
@@ -72,14 +73,62 @@ public record TrainConfig(
   /** For training from published encoders: the guide's loss, encoders at a tenth of the rate. */
   public static final TrainConfig DEFAULT =
       new TrainConfig(
-          8, 4, 1, 20_000, 1e-4, 0.1, 0.05, "polynomial", 500, 1, "fp32", 65_536, 2_000, 0, false, 0.25,
-          2, 0.5, false, AugmentConfig.standard(), 1, 50, 1_000, 3, 2_000, 2_000);
+          8,
+          4,
+          1,
+          20_000,
+          1e-4,
+          0.1,
+          0.05,
+          "polynomial",
+          500,
+          1,
+          "fp32",
+          65_536,
+          2_000,
+          0,
+          false,
+          0.25,
+          2,
+          0.5,
+          false,
+          AugmentConfig.standard(),
+          1,
+          50,
+          1_000,
+          3,
+          2_000,
+          2_000);
 
   /** The demo's recipe: everything from scratch on simple scenes. */
   public static final TrainConfig DEMO =
       new TrainConfig(
-          8, 4, 1, 1_200, 1e-3, 1, 0.02, "cosine", 100, 1, "fp32", 65_536, 2_000, 1, false, 0.25, 2, 0.5,
-          false, AugmentConfig.none(), 1, 25, 400, 2, 0, 0);
+          8,
+          4,
+          1,
+          1_200,
+          1e-3,
+          1,
+          0.02,
+          "cosine",
+          100,
+          1,
+          "fp32",
+          65_536,
+          2_000,
+          1,
+          false,
+          0.25,
+          2,
+          0.5,
+          false,
+          AugmentConfig.none(),
+          1,
+          25,
+          400,
+          2,
+          0,
+          0);
 
   public TrainConfig {
     atLeast("images", images, 1);
@@ -94,9 +143,19 @@ public record TrainConfig(
     atLeast("evalExpressions", evalExpressions, 0);
     atLeast("lossScaleGrowth", lossScaleGrowth, 0);
     for (double v :
-        new double[] {rate, encoderRateFactor, weightDecay, clip, diceWeight, focalAlpha, focalGamma, regionWeight}) {
+        new double[] {
+          rate,
+          encoderRateFactor,
+          weightDecay,
+          clip,
+          diceWeight,
+          focalAlpha,
+          focalGamma,
+          regionWeight
+        }) {
       if (!(v >= 0 && v < 1e6)) {
-        throw new InputException("training: rates, weights and limits are numbers from 0 on, not " + v);
+        throw new InputException(
+            "training: rates, weights and limits are numbers from 0 on, not " + v);
       }
     }
     if (!(lossScale >= 1)) {

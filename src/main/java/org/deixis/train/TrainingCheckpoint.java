@@ -17,8 +17,9 @@ import org.deixis.io.Safetensors;
 import org.deixis.nn.Parameter;
 
 /**
- * All of a run's state in one safetensors file: weights ({@code model.}), optimiser ({@code optimizer.}), the loader's place
- * and sample weights, and in the metadata the step and both configurations. Written beside, then renamed.
+ * All of a run's state in one safetensors file: weights ({@code model.}), optimiser ({@code
+ * optimizer.}), the loader's place and sample weights, and in the metadata the step and both
+ * configurations. Written beside, then renamed.
  */
 final class TrainingCheckpoint {
   private static final String PREFIX = "step-";
@@ -77,7 +78,8 @@ final class TrainingCheckpoint {
               }
             });
     String step = saved.metadata().get("step");
-    for (String needed : List.of("loader.place", "loader.weights", "samples.weights", "samples.mean")) {
+    for (String needed :
+        List.of("loader.place", "loader.weights", "samples.weights", "samples.mean")) {
       if (step == null || !saved.tensors().containsKey(needed)) {
         throw new InputException(file + " is no training checkpoint: it lacks " + needed);
       }
@@ -89,7 +91,9 @@ final class TrainingCheckpoint {
         model,
         optimizer,
         new DataLoader.State(
-            Math.toIntExact(place[0]), Math.toIntExact(place[1]), loaderWeights.length == 0 ? null : loaderWeights),
+            Math.toIntExact(place[0]),
+            Math.toIntExact(place[1]),
+            loaderWeights.length == 0 ? null : loaderWeights),
         saved.tensors().get("samples.weights").toDoubles(),
         saved.tensors().get("samples.mean").toDoubles()[0],
         saved.metadata());
@@ -102,8 +106,10 @@ final class TrainingCheckpoint {
           float[] values = state.model.get(name);
           if (values == null || values.length != p.shape().size()) {
             throw new InputException(
-                file + " does not fit the model: it "
-                    + (values == null ? "lacks " : "has another size of ") + name);
+                file
+                    + " does not fit the model: it "
+                    + (values == null ? "lacks " : "has another size of ")
+                    + name);
           }
           p.set(values);
         });
@@ -132,7 +138,8 @@ final class TrainingCheckpoint {
       try {
         Files.delete(all.get(i));
       } catch (IOException e) {
-        throw new InputException("cannot delete the old checkpoint " + all.get(i) + ": " + e.getMessage(), e);
+        throw new InputException(
+            "cannot delete the old checkpoint " + all.get(i) + ": " + e.getMessage(), e);
       }
     }
   }

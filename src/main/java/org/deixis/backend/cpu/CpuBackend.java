@@ -42,6 +42,8 @@ public final class CpuBackend implements Backend {
   private final CpuNorm norm;
   private final CpuGroupNorm groupNorm;
   private final CpuWindowAttention windowAttention;
+  private final CpuAttention attention;
+  private final CpuRegionAttention regionAttention;
   private final CpuGeometry geometry;
   private final CpuLoss loss;
   private final CpuRecurrent recurrent;
@@ -71,6 +73,8 @@ public final class CpuBackend implements Backend {
     norm = new CpuNorm(pool, reduce);
     groupNorm = new CpuGroupNorm(pool);
     windowAttention = new CpuWindowAttention(pool);
+    attention = new CpuAttention(pool);
+    regionAttention = new CpuRegionAttention(pool);
     geometry = new CpuGeometry(pool);
     loss = new CpuLoss(pool);
     recurrent = new CpuRecurrent(pool);
@@ -304,7 +308,7 @@ public final class CpuBackend implements Backend {
 
   @Override
   public void attention(Attention spec, Array q, Array k, Array v, Array mask, Array y, Array lse) {
-    throw absent("attention");
+    attention.attention(spec, q, k, v, mask, y, lse);
   }
 
   @Override
@@ -320,7 +324,7 @@ public final class CpuBackend implements Backend {
       Array dq,
       Array dk,
       Array dv) {
-    throw absent("attentionBackward");
+    attention.attentionBackward(spec, q, k, v, mask, y, lse, dy, dq, dk, dv);
   }
 
   @Override
@@ -335,7 +339,7 @@ public final class CpuBackend implements Backend {
       Array v,
       Array y,
       Array map) {
-    throw absent("regionAttention");
+    regionAttention.regionAttention(batch, regions, pixels, dim, scale, q, k, v, y, map);
   }
 
   @Override
@@ -354,7 +358,8 @@ public final class CpuBackend implements Backend {
       Array dq,
       Array dk,
       Array dv) {
-    throw absent("regionAttentionBackward");
+    regionAttention.regionAttentionBackward(
+        batch, regions, pixels, dim, scale, q, k, v, map, dy, dMap, dq, dk, dv);
   }
 
   @Override
@@ -480,9 +485,5 @@ public final class CpuBackend implements Backend {
   @Override
   public void advance(int growthInterval, Array control) {
     optimizer.advance(growthInterval, control);
-  }
-
-  private static IllegalStateException absent(String kernel) {
-    return new IllegalStateException("the CPU backend has no " + kernel + " yet");
   }
 }

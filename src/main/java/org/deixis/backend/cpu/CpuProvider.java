@@ -34,6 +34,6 @@ public final class CpuProvider implements Backends.Provider {
 
   @Override
   public Backend create() {
-    return new CpuBackend();
+    return HalfStorage.over(new CpuBackend());
   }
 }

@@ -12,7 +12,10 @@ import java.util.List;
 import java.util.Map;
 import org.deixis.core.InputException;
 
-/** {@code metrics.jsonl}: one JSON object a line, each with its step. A resumed run drops the lines after its step. */
+/**
+ * {@code metrics.jsonl}: one JSON object a line, each with its step. A resumed run drops the lines
+ * after its step.
+ */
 public final class MetricsLog {
   private static final ObjectMapper JSON = new ObjectMapper();
 
@@ -22,7 +25,9 @@ public final class MetricsLog {
     this.file = file;
   }
 
-  /** Opens the log; lines of steps beyond {@code step} (and a half-written last one) are dropped. */
+  /**
+   * Opens the log; lines of steps beyond {@code step} (and a half-written last one) are dropped.
+   */
   public static MetricsLog open(Path file, long step) {
     try {
       List<String> kept = new ArrayList<>();
@@ -62,7 +67,8 @@ public final class MetricsLog {
           StandardOpenOption.CREATE,
           StandardOpenOption.APPEND);
     } catch (IOException e) {
-      throw new InputException("cannot write " + file + ": " + e.getMessage() + "; free some space", e);
+      throw new InputException(
+          "cannot write " + file + ": " + e.getMessage() + "; free some space", e);
     }
   }
 

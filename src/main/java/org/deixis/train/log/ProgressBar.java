@@ -3,7 +3,9 @@ package org.deixis.train.log;
 import java.io.PrintStream;
 import java.util.Locale;
 
-/** How far a long task is: a bar that is redrawn on a terminal, a plain line now and then elsewhere. */
+/**
+ * How far a long task is: a bar that is redrawn on a terminal, a plain line now and then elsewhere.
+ */
 public final class ProgressBar {
   private static final int WIDTH = 24;
   private static final long REDRAW_NANOS = 200_000_000L;
@@ -30,7 +32,9 @@ public final class ProgressBar {
     this.terminal = out != null && System.console() != null && System.getenv("TERM") != null;
   }
 
-  /** @param note what else to say, such as the loss */
+  /**
+   * @param note what else to say, such as the loss
+   */
   public void update(long done, String note) {
     if (out == null) {
       return;

@@ -12,9 +12,10 @@ import java.util.zip.CRC32C;
 import org.deixis.core.InputException;
 
 /**
- * An event file that TensorBoard reads: TFRecord framing (length, masked CRC-32C, bytes, masked CRC-32C) around Event
- * messages, of which only wall_time (1), step (2), file_version (3) and summary (5) with value.tag (1) and
- * value.simple_value (2) are needed, so they are written here by hand.
+ * An event file that TensorBoard reads: TFRecord framing (length, masked CRC-32C, bytes, masked
+ * CRC-32C) around Event messages, of which only wall_time (1), step (2), file_version (3) and
+ * summary (5) with value.tag (1) and value.simple_value (2) are needed, so they are written here by
+ * hand.
  */
 public final class TensorBoardWriter implements AutoCloseable {
   private final Path file;
@@ -51,18 +52,23 @@ public final class TensorBoardWriter implements AutoCloseable {
       record(event.toByteArray());
       out.flush();
     } catch (IOException e) {
-      throw new InputException("cannot write " + file + ": " + e.getMessage() + "; free some space", e);
+      throw new InputException(
+          "cannot write " + file + ": " + e.getMessage() + "; free some space", e);
     }
   }
 
   private void record(byte[] data) throws IOException {
-    byte[] length = ByteBuffer.allocate(8).order(ByteOrder.LITTLE_ENDIAN).putLong(data.length).array();
+    byte[] length =
+        ByteBuffer.allocate(8).order(ByteOrder.LITTLE_ENDIAN).putLong(data.length).array();
     ByteBuffer framed = ByteBuffer.allocate(16 + data.length).order(ByteOrder.LITTLE_ENDIAN);
     framed.put(length).putInt(masked(length)).put(data).putInt(masked(data));
     out.write(framed.array());
   }
 
-  /** TFRecord's mask: rotate right by 15 and add a constant, so that a CRC over data with CRCs inside stays useful. */
+  /**
+   * TFRecord's mask: rotate right by 15 and add a constant, so that a CRC over data with CRCs
+   * inside stays useful.
+   */
   static int masked(byte[] data) {
     CRC32C crc = new CRC32C();
     crc.update(data);
