@@ -128,7 +128,14 @@ class GuideModelTest {
       again.training(true);
       Map<String, float[]> expected = step(plain, backend, 1);
       Map<String, float[]> actual = step(again, backend, 1);
-      expected.forEach((name, g) -> assertArrayEquals(g, actual.get(name), name));
+      // Not bit for bit: where nothing is recorded, a backend may fuse what it otherwise keeps.
+      double largest = expected.values().stream().mapToDouble(GuideModelTest::norm).max().orElse(0);
+      expected.forEach(
+          (name, g) -> {
+            double d =
+                TestArrays.distance(TestArrays.doubles(g), TestArrays.doubles(actual.get(name)));
+            assertTrue(d <= 1e-4 || d * norm(g) <= 1e-6 * largest, name + " is off by " + d);
+          });
       assertArrayEquals(expected.get("loss"), step(plain, backend, 1).get("loss"));
       assertFalse(
           Arrays.equals(expected.get("loss"), step(plain, backend, 2).get("loss")),
@@ -136,6 +143,14 @@ class GuideModelTest {
       plain.training(false);
       assertFalse(Arrays.equals(expected.get("loss"), step(plain, backend, 1).get("loss")));
     }
+  }
+
+  private static double norm(float[] values) {
+    double sum = 0;
+    for (float v : values) {
+      sum += (double) v * v;
+    }
+    return Math.sqrt(sum);
   }
 
   @ParameterizedTest
@@ -298,6 +313,10 @@ class GuideModelTest {
               new GuideModel(GoldenModels.weights(backend, golden), GoldenModels.guide(golden));
           Scope scope = Scope.open();
           Tape tape = Tape.open()) {
+        if (!backend.supports(half)) {
+          refused("does not compute in " + half, () -> model.precision(half));
+          continue;
+        }
         model.precision(half);
         Tensor images = Tensor.of(new TestArrays(backend, DType.F32).of(golden, "in.image"));
         Prediction p =

@@ -5,6 +5,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import org.deixis.backend.Activation;
+import org.deixis.backend.Backend;
 import org.deixis.backend.Scope;
 import org.deixis.core.DType;
 import org.deixis.core.InputException;
@@ -32,6 +33,7 @@ public final class GuideModel extends Module {
   private static final int LEVELS = 4;
 
   private final GresConfig config;
+  private final Backend backend;
   private final RandomState random;
   private final Swin vision;
   private final TextEncoder text;
@@ -59,6 +61,7 @@ public final class GuideModel extends Module {
    */
   public GuideModel(ParameterSource source, GresConfig config, long dropoutSeed) {
     this.config = config;
+    backend = source.backend();
     random = new RandomState(source.backend(), dropoutSeed);
     try {
       int d = config.dim();
@@ -268,6 +271,20 @@ public final class GuideModel extends Module {
         negative.reshape(b).cast(DType.F32),
         attention,
         rows);
+  }
+
+  /**
+   * Chooses the type of activations and of the copies of weights that forward reads: F32, or F16 or
+   * BF16 where the device computes with them. Norms and logits stay in fp32.
+   */
+  @Override
+  public void precision(DType dtype) {
+    if (!backend.supports(dtype)) {
+      throw new InputException(
+          "device '%s' does not compute in %s; choose F32 or another device"
+              .formatted(backend.name(), dtype));
+    }
+    super.precision(dtype);
   }
 
   @Override
