@@ -1,0 +1,378 @@
+package org.deixis.train;
+
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import org.deixis.backend.Backend;
+import org.deixis.core.InputException;
+import org.deixis.data.Batch;
+import org.deixis.data.DataLoader;
+import org.deixis.data.Dataset;
+import org.deixis.data.LoaderConfig;
+import org.deixis.data.SampleWeights;
+import org.deixis.data.TextTokenizer;
+import org.deixis.eval.Evaluator;
+import org.deixis.eval.Metrics;
+import org.deixis.infer.ModelFolder;
+import org.deixis.infer.Segmenter;
+import org.deixis.model.gres.GresConfig;
+import org.deixis.model.gres.GuideModel;
+import org.deixis.optim.AdamWOptimizer;
+import org.deixis.optim.ParameterGroup;
+import org.deixis.optim.Schedule;
+import org.deixis.train.log.MetricsLog;
+import org.deixis.train.log.ProgressBar;
+import org.deixis.train.log.TensorBoardWriter;
+
+/**
+ * Trains a model into a run folder: {@code config.json}, {@code metrics.jsonl}, an event file,
+ * {@code checkpoints/}, and at the end the model folder {@code model/}. A run that was stopped goes
+ * on bit for bit from its last checkpoint.
+ */
+public final class Trainer {
+  static final String CHECKPOINTS = "checkpoints";
+  private static final String MODEL_CONFIG = "model";
+  private static final long STOP_SECONDS = 120;
+
+  private final Backend backend;
+  private final GuideModel model;
+  private final TextTokenizer tokenizer;
+  private final Dataset train;
+  private final Dataset validation;
+  private final TrainConfig config;
+  private final Path folder;
+  private final PrintStream console;
+  private volatile boolean stop;
+
+  /**
+   * @param model made for {@code config.seed()}; stays the caller's to close
+   * @param validation split to evaluate on, or null
+   * @param folder of the run; made if it is not there
+   * @param console where progress goes, or null
+   */
+  public Trainer(
+      Backend backend,
+      GuideModel model,
+      TextTokenizer tokenizer,
+      Dataset train,
+      Dataset validation,
+      TrainConfig config,
+      Path folder,
+      PrintStream console) {
+    this.backend = backend;
+    this.model = model;
+    this.tokenizer = tokenizer;
+    this.train = train;
+    this.validation = validation;
+    this.config = config;
+    this.folder = folder;
+    this.console = console;
+  }
+
+  /** Asks the run to end after the step in progress, with a checkpoint. */
+  public void stop() {
+    stop = true;
+  }
+
+  /**
+   * @param step optimiser steps done in all
+   * @param complete false when the run was asked to stop before its end
+   * @param seconds of training in this process
+   */
+  public record Outcome(long step, boolean complete, double seconds) {}
+
+  /** Where one run's state lives while it goes on. */
+  private static final class Session {
+    AdamWOptimizer optimizer;
+    DataLoader loader;
+    SampleWeights weights;
+    HardExampleMining mining;
+    MetricsLog log;
+    TensorBoardWriter events;
+    long step;
+    Path lastCheckpoint;
+  }
+
+  /** From the first step; the folder must hold no checkpoint. */
+  public Outcome run() {
+    if (!TrainingCheckpoint.list(folder.resolve(CHECKPOINTS)).isEmpty()) {
+      throw new InputException(
+          folder + " already holds a run; give --resume to go on with it, or another --out");
+    }
+    return run(null);
+  }
+
+  /** From the latest whole checkpoint of the folder. */
+  public Outcome resume() {
+    List<Path> all = TrainingCheckpoint.list(folder.resolve(CHECKPOINTS));
+    if (all.isEmpty()) {
+      throw new InputException(
+          folder + " holds no checkpoint to resume from; train without --resume");
+    }
+    return run(all.get(all.size() - 1));
+  }
+
+  private Outcome run(Path checkpoint) {
+    CountDownLatch finished = new CountDownLatch(1);
+    Thread hook =
+        new Thread(
+            () -> {
+              stop = true;
+              try {
+                // The virtual machine waits for this thread: the step in progress and its
+                // checkpoint get their time.
+                finished.await(STOP_SECONDS, TimeUnit.SECONDS);
+              } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+              }
+            },
+            "deixis-stop");
+    Runtime.getRuntime().addShutdownHook(hook);
+    Session s = new Session();
+    try {
+      begin(s, checkpoint);
+      return loop(s);
+    } finally {
+      end(s);
+      finished.countDown();
+      try {
+        Runtime.getRuntime().removeShutdownHook(hook);
+      } catch (IllegalStateException e) {
+        // The machine is on its way down, and the hook is what let this run end in order.
+        stop = true;
+      }
+    }
+  }
+
+  private void begin(Session s, Path checkpoint) {
+    s.weights = new SampleWeights(train);
+    s.optimizer =
+        new AdamWOptimizer(
+            backend,
+            ParameterGroup.of(model.parameters(), config.encoderRateFactor(), config.weightDecay()),
+            config.adamW(),
+            config.clip(),
+            config.scaling());
+    s.mining = config.hardExamples() ? new HardExampleMining(s.weights) : null;
+    model.precision(config.type());
+    model.training(true);
+    GresConfig m = model.config();
+    s.loader =
+        new DataLoader(
+            train,
+            tokenizer,
+            LoaderConfig.training(
+                    m.imageHeight(),
+                    config.images(),
+                    config.expressions(),
+                    m.maxTokens(),
+                    config.seed())
+                .withAugment(config.augment()),
+            s.weights);
+    if (checkpoint != null) {
+      TrainingCheckpoint.State state = TrainingCheckpoint.read(checkpoint);
+      TrainingCheckpoint.load(state, model.parameters(), checkpoint);
+      s.optimizer.load(state.optimizer());
+      s.weights.restore(state.sampleWeights());
+      s.loader.restore(state.loader());
+      if (s.mining != null) {
+        s.mining.mean(state.meanLoss());
+      }
+      s.step = state.step();
+      s.lastCheckpoint = checkpoint;
+    }
+    writeConfig();
+    s.log = MetricsLog.open(folder.resolve("metrics.jsonl"), s.step);
+    s.events = new TensorBoardWriter(folder.resolve("events"));
+  }
+
+  private void end(Session s) {
+    model.clearGradients();
+    model.training(false);
+    if (s.loader != null) {
+      s.loader.close();
+    }
+    if (s.optimizer != null) {
+      s.optimizer.close();
+    }
+    if (s.events != null) {
+      s.events.close();
+    }
+  }
+
+  private void writeConfig() {
+    try {
+      Files.createDirectories(folder.resolve(CHECKPOINTS));
+      Files.write(folder.resolve("train.json"), config.toJson());
+      Files.write(folder.resolve("config.json"), model.config().toJson());
+    } catch (IOException e) {
+      throw new InputException("cannot write into " + folder + ": " + e.getMessage(), e);
+    }
+  }
+
+  private Outcome loop(Session s) {
+    TrainingStep step = new TrainingStep(backend, model, config.loss(), s.optimizer);
+    Schedule rates = config.rates();
+    ProgressBar bar = new ProgressBar(console, "train", s.step, config.steps());
+    long begun = System.nanoTime();
+    long marked = begun;
+    long expressions = 0;
+    String note = "";
+    backend.memory().resetPeak();
+    while (s.step < config.steps() && !stop) {
+      List<Batch> batches = new ArrayList<>();
+      for (int i = 0; i < config.accumulate(); i++) {
+        batches.add(s.loader.next());
+        expressions += batches.get(i).expressions();
+      }
+      boolean read = (s.step + 1) % config.logEvery() == 0 || s.step + 1 == config.steps();
+      double rate = config.rate() * rates.factor(s.step);
+      TrainingStep.Losses losses =
+          step.run(
+              s.step,
+              batches,
+              rate,
+              read,
+              s.mining == null ? null : (b, each) -> s.mining.update(b.samples(), each));
+      s.step++;
+      if (read) {
+        long now = System.nanoTime();
+        AdamWOptimizer.Status status = s.optimizer.status();
+        check(s, losses, status, batches);
+        note = log(s, losses, status, rate, expressions / ((now - marked) / 1e9));
+        marked = now;
+        expressions = 0;
+      }
+      batches.forEach(s.loader::recycle);
+      if (s.step % config.saveEvery() == 0 && s.step < config.steps()) {
+        save(s);
+      }
+      if (config.evalEvery() > 0 && s.step % config.evalEvery() == 0 && s.step < config.steps()) {
+        evaluate(s);
+      }
+      bar.update(s.step, note);
+    }
+    bar.close();
+    double seconds = (System.nanoTime() - begun) / 1e9;
+    save(s);
+    boolean complete = s.step >= config.steps();
+    if (complete) {
+      ModelFolder.save(folder.resolve("model"), model, tokenizer);
+    }
+    return new Outcome(s.step, complete, seconds);
+  }
+
+  /**
+   * A loss that is no number, or gradients that are not although nothing scales them, end the run.
+   */
+  private void check(
+      Session s, TrainingStep.Losses losses, AdamWOptimizer.Status status, List<Batch> batches) {
+    boolean scaled = config.scaling().growthInterval() > 0;
+    if (Double.isFinite(losses.total()) && (scaled || !status.overflow())) {
+      return;
+    }
+    List<String> broken = s.optimizer.notFinite();
+    throw new TrainingFault(
+        String.format(
+            Locale.ROOT,
+            "training stopped at step %d: loss %s (mask %s, region %s, no-target %s), gradient norm %s, %s; the batch"
+                + " begins with '%s' of %s; %s; lower --lr or raise the warm-up, then --resume",
+            s.step,
+            losses.total(),
+            losses.mask(),
+            losses.region(),
+            losses.negative(),
+            status.norm(),
+            broken.isEmpty()
+                ? "all parameters finite"
+                : broken.size() + " parameters not finite, first " + broken.get(0),
+            batches.get(0).samples()[0].phrase(),
+            batches.get(0).samples()[0].imagePath(),
+            s.lastCheckpoint == null
+                ? "no checkpoint yet"
+                : "last good checkpoint " + s.lastCheckpoint));
+  }
+
+  private String log(
+      Session s,
+      TrainingStep.Losses losses,
+      AdamWOptimizer.Status status,
+      double rate,
+      double perSecond) {
+    Map<String, Object> values = new LinkedHashMap<>();
+    values.put("loss", losses.total());
+    values.put("loss.mask", losses.mask());
+    values.put("loss.region", losses.region());
+    values.put("loss.no_target", losses.negative());
+    values.put("learning_rate", rate);
+    values.put("gradient_norm", status.norm());
+    values.put("loss_scale", status.scale());
+    values.put("skipped_steps", status.skipped());
+    values.put("expressions_per_second", perSecond);
+    values.put("memory_peak_mib", backend.memory().stats().peak() >> 20);
+    s.log.write(s.step, values);
+    values.forEach((name, v) -> s.events.scalar(name, s.step, ((Number) v).doubleValue()));
+    return String.format(
+        Locale.ROOT,
+        "loss %.3f  %.0f expressions/s  %d MiB",
+        losses.total(),
+        perSecond,
+        backend.memory().stats().peak() >> 20);
+  }
+
+  private void save(Session s) {
+    Path checkpoints = folder.resolve(CHECKPOINTS);
+    Path file = TrainingCheckpoint.file(checkpoints, s.step);
+    Map<String, String> metadata = new LinkedHashMap<>();
+    metadata.put("train", new String(config.toJson(), StandardCharsets.UTF_8));
+    metadata.put(MODEL_CONFIG, new String(model.config().toJson(), StandardCharsets.UTF_8));
+    TrainingCheckpoint.write(
+        file,
+        new TrainingCheckpoint.State(
+            s.step,
+            Map.of(),
+            s.optimizer.state(),
+            s.loader.state(),
+            s.weights.values(),
+            s.mining == null ? 0 : s.mining.mean(),
+            metadata),
+        model.parameters());
+    s.lastCheckpoint = file;
+    TrainingCheckpoint.prune(checkpoints, config.keep());
+  }
+
+  private void evaluate(Session s) {
+    if (validation == null) {
+      return;
+    }
+    model.training(false);
+    Dataset part =
+        config.evalExpressions() > 0 ? first(validation, config.evalExpressions()) : validation;
+    Metrics metrics =
+        Evaluator.run(Segmenter.of(model, tokenizer, backend, Segmenter.EXPECT_NONE), part, null);
+    Map<String, Object> values = new LinkedHashMap<>();
+    metrics
+        .values()
+        .forEach(
+            (name, v) -> {
+              values.put("val." + name, v);
+              s.events.scalar("val/" + name, s.step, v);
+            });
+    s.log.write(s.step, values);
+    model.training(true);
+  }
+
+  private static Dataset first(Dataset all, int n) {
+    return new Dataset(
+        all.name(), all.samples().subList(0, Math.min(n, all.samples().size())), all.skipped());
+  }
+}
