@@ -1,0 +1,60 @@
+package org.deixis.cli;
+
+import java.io.PrintStream;
+import java.util.ArrayList;
+import java.util.List;
+import org.deixis.backend.Backend;
+import org.deixis.backend.Backends;
+import org.deixis.core.InputException;
+import org.deixis.model.gres.JsonRecord;
+import picocli.CommandLine.Option;
+
+/** Where and with how many threads to compute. */
+final class EngineOptions {
+  @Option(
+      names = "--device",
+      paramLabel = "NAME",
+      defaultValue = "auto",
+      description = "auto, cpu, or reference (slow; the oracle of the tests). Default: ${DEFAULT-VALUE}.")
+  private String device;
+
+  @Option(names = "--threads", paramLabel = "N", description = "Threads of the cpu device. Default: all cores.")
+  private Integer threads;
+
+  /** The device that was asked for; "auto" says on {@code err} what it took. */
+  Backend backend(PrintStream err) {
+    return Backends.get(device(err));
+  }
+
+  String device(PrintStream err) {
+    if (threads != null) {
+      if (threads < 1) {
+        throw new InputException("--threads: " + threads + " is below 1");
+      }
+      System.setProperty("deixis.threads", Integer.toString(threads));
+    }
+    List<String> names = new ArrayList<>();
+    Backends.providers().forEach(p -> names.add(p.name()));
+    if (device.equals("auto")) {
+      for (String preferred : new String[] {"cuda", "cpu"}) {
+        for (Backends.Provider p : Backends.providers()) {
+          if (p.name().equals(preferred) && p.missing() == null) {
+            err.println("deixis: device auto takes " + preferred);
+            return preferred;
+          }
+        }
+      }
+      throw new InputException("no device can be used; run: deixis doctor");
+    }
+    if (!names.contains(device)) {
+      names.add("auto");
+      if (device.equals("cuda")) {
+        throw new InputException(
+            "--device cuda: this build has no CUDA backend; there are " + String.join(", ", names));
+      }
+      throw new InputException(
+          "--device: '" + device + "' is unknown; did you mean " + JsonRecord.nearest(device, names) + "?");
+    }
+    return device;
+  }
+}
