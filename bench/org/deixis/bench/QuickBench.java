@@ -38,8 +38,9 @@ import org.deixis.optim.ParameterGroup;
 import org.deixis.train.TrainingStep;
 
 /**
- * A table in a few minutes: this machine's limits, operations against them, and the demo's training step, medians over
- * rounds. For single kernels with forks and errors, run {@link KernelBenchmark} under JMH.
+ * A table in a few minutes: this machine's limits, operations against them, and the demo's training
+ * step, medians over rounds. For single kernels with forks and errors, run {@link KernelBenchmark}
+ * under JMH.
  */
 public final class QuickBench {
   private static final ObjectMapper JSON = new ObjectMapper();
@@ -78,7 +79,9 @@ public final class QuickBench {
         LIMIT_SIDE,
         bytes / 1e9,
         COPY_ELEMENTS >> 18);
-    out.printf("%-52s %10s %10s %9s %7s %6s%n", "operation", "forward", "+backward", "GFLOP/s", "GB/s", "limit");
+    out.printf(
+        "%-52s %10s %10s %9s %7s %6s%n",
+        "operation", "forward", "+backward", "GFLOP/s", "GB/s", "limit");
     ArrayNode rows = root.putArray("operations");
     for (BenchCases.Timed t : BenchCases.all()) {
       operation(t, flops, bytes, rows.addObject());
@@ -194,7 +197,9 @@ public final class QuickBench {
     return v;
   }
 
-  /** The demo's step: 8 pictures of 96×96, 4 expressions each, the small model, AdamW and clipping. */
+  /**
+   * The demo's step: 8 pictures of 96×96, 4 expressions each, the small model, AdamW and clipping.
+   */
   private void trainingStep(ObjectNode row) {
     SceneMaker.Spec spec = new SceneMaker.Spec(SceneMaker.SIMPLE, 96, 64, 0, 4, 1);
     try (TextTokenizer tokenizer = SceneMaker.tokenizer(SceneMaker.SIMPLE);
@@ -216,8 +221,7 @@ public final class QuickBench {
                 1,
                 AdamWOptimizer.LossScaling.NONE)) {
       model.training(true);
-      TrainingStep step =
-          new TrainingStep(backend, model, new GresLoss(0.5f, 1, null), optimizer);
+      TrainingStep step = new TrainingStep(backend, model, new GresLoss(0.5f, 1, null), optimizer);
       Batch batch = loader.next();
       for (int i = 0; i < 40; i++) { // compile before measuring
         step.run(i, List.of(batch), 1e-3, false, null);
@@ -257,7 +261,13 @@ public final class QuickBench {
     try {
       Process process =
           new ProcessBuilder(
-                  python.toString(), script.toString(), "step", "--threads", Integer.toString(Env.threads()), "--steps", Integer.toString(rounds))
+                  python.toString(),
+                  script.toString(),
+                  "step",
+                  "--threads",
+                  Integer.toString(Env.threads()),
+                  "--steps",
+                  Integer.toString(rounds))
               .redirectError(ProcessBuilder.Redirect.DISCARD)
               .start();
       JsonNode answer = JSON.readTree(process.getInputStream());
@@ -266,7 +276,8 @@ public final class QuickBench {
       }
       JsonNode theirs = answer.get("step");
       double ratio =
-          step.get("expressions_per_second").asDouble() / theirs.get("expressions_per_second").asDouble();
+          step.get("expressions_per_second").asDouble()
+              / theirs.get("expressions_per_second").asDouble();
       step.set("pytorch", theirs);
       step.put("pytorch_version", answer.get("torch").asText());
       step.put("ratio_to_pytorch", ratio);
@@ -291,7 +302,8 @@ public final class QuickBench {
       Files.createDirectories(folder);
       Path temporary = folder.resolve("bench.json.partial");
       Files.write(temporary, JSON.writerWithDefaultPrettyPrinter().writeValueAsBytes(root));
-      Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+      Files.move(
+          temporary, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
       out.println(file);
     } catch (IOException e) {
       throw new InputException("cannot write " + file + ": " + e.getMessage(), e);

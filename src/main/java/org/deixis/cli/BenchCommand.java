@@ -14,16 +14,27 @@ import picocli.CommandLine.Option;
     },
     footer = {"", "  deixis bench --quick --out measured --python venv/bin/python"})
 final class BenchCommand extends BaseCommand {
-  @Option(names = "--out", paramLabel = "DIR", required = true, description = "Where bench.json goes.")
+  @Option(
+      names = "--out",
+      paramLabel = "DIR",
+      required = true,
+      description = "Where bench.json goes.")
   private Path folder;
 
   @Option(names = "--quick", description = "Fewer rounds: under five minutes.")
   private boolean quick;
 
-  @Option(names = "--python", paramLabel = "FILE", description = "A Python that has torch, timm and transformers.")
+  @Option(
+      names = "--python",
+      paramLabel = "FILE",
+      description = "A Python that has torch, timm and transformers.")
   private Path python;
 
-  @Option(names = "--peer", paramLabel = "FILE", defaultValue = "bench/pytorch_peer.py", description = "PyTorch's half. Default: ${DEFAULT-VALUE}.")
+  @Option(
+      names = "--peer",
+      paramLabel = "FILE",
+      defaultValue = "bench/pytorch_peer.py",
+      description = "PyTorch's half. Default: ${DEFAULT-VALUE}.")
   private Path peer;
 
   @Mixin private EngineOptions engine;

@@ -5,10 +5,7 @@ import org.deixis.data.DataCheck;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Parameters;
 
-@Command(
-    name = "data",
-    description = "Looks at data sets.",
-    subcommands = DataCommand.Check.class)
+@Command(name = "data", description = "Looks at data sets.", subcommands = DataCommand.Check.class)
 final class DataCommand extends BaseCommand {
   @picocli.CommandLine.Spec private picocli.CommandLine.Model.CommandSpec spec;
 
@@ -20,7 +17,8 @@ final class DataCommand extends BaseCommand {
 
   @Command(
       name = "check",
-      description = "Reads every record, picture and mask of a data set; prints what is wrong, and its statistics.",
+      description =
+          "Reads every record, picture and mask of a data set; prints what is wrong, and its statistics.",
       footer = {"", "  deixis data check scenes"})
   static final class Check extends BaseCommand {
     @Parameters(paramLabel = "DIR", description = "Folder of a data set, in either layout.")
@@ -34,7 +32,10 @@ final class DataCommand extends BaseCommand {
         return 0;
       }
       err.println(
-          "deixis: " + folder + " has " + report.problems().size()
+          "deixis: "
+              + folder
+              + " has "
+              + report.problems().size()
               + " bad records; mend them, or train with --skip-bad");
       return Main.BAD_INPUT;
     }

@@ -15,13 +15,24 @@ import picocli.CommandLine.Option;
       "with pictures. A few minutes on two cores; nothing is downloaded."
     })
 final class DemoCommand extends BaseCommand {
-  @Option(names = "--out", paramLabel = "DIR", defaultValue = "runs/demo", description = "Folder of the run. Default: ${DEFAULT-VALUE}.")
+  @Option(
+      names = "--out",
+      paramLabel = "DIR",
+      defaultValue = "runs/demo",
+      description = "Folder of the run. Default: ${DEFAULT-VALUE}.")
   private Path folder;
 
-  @Option(names = "--steps", paramLabel = "N", description = "Optimiser steps; fewer are quicker and worse.")
+  @Option(
+      names = "--steps",
+      paramLabel = "N",
+      description = "Optimiser steps; fewer are quicker and worse.")
   private Integer steps;
 
-  @Option(names = "--seed", paramLabel = "N", defaultValue = "1", description = "Default: ${DEFAULT-VALUE}.")
+  @Option(
+      names = "--seed",
+      paramLabel = "N",
+      defaultValue = "1",
+      description = "Default: ${DEFAULT-VALUE}.")
   private long seed;
 
   @Option(names = "--quiet", description = "No progress.")
@@ -31,10 +42,8 @@ final class DemoCommand extends BaseCommand {
 
   @Override
   public Integer call() {
-    String changes =
-        "{\"seed\":" + seed + (steps == null ? "" : ",\"steps\":" + steps) + "}";
-    TrainConfig config =
-        TrainConfig.DEMO.with("demo", changes.getBytes(StandardCharsets.UTF_8));
+    String changes = "{\"seed\":" + seed + (steps == null ? "" : ",\"steps\":" + steps) + "}";
+    TrainConfig config = TrainConfig.DEMO.with("demo", changes.getBytes(StandardCharsets.UTF_8));
     Demo.run(engine.backend(err), config, folder, out, quiet ? null : err);
     out.printf(
         "try: ./deixis predict --model %s --image %s --text \"the red circle\" --out found%n",

@@ -12,14 +12,17 @@ import picocli.CommandLine.Command;
 
 @Command(
     name = "doctor",
-    description = "Says what this machine has, which devices can be used, and how to get what is missing.")
+    description =
+        "Says what this machine has, which devices can be used, and how to get what is missing.")
 final class DoctorCommand extends BaseCommand {
   private static final List<String> GPU_LIBRARIES =
       List.of("libcuda.so.1", "libcublasLt.so", "libcudnn.so", "libnvrtc.so");
 
   @Override
   public Integer call() {
-    out.printf("java      %s, %s%n", System.getProperty("java.vm.version"), System.getProperty("java.home"));
+    out.printf(
+        "java      %s, %s%n",
+        System.getProperty("java.vm.version"), System.getProperty("java.home"));
     out.printf(
         "system    %s %s, %d cores, %d threads to compute with%n",
         System.getProperty("os.name"),
@@ -29,16 +32,21 @@ final class DoctorCommand extends BaseCommand {
     boolean vector = ModuleLayer.boot().findModule("jdk.incubator.vector").isPresent();
     out.printf(
         "vector    %s%n",
-        vector ? "the JDK's Vector API is there" : "missing: start java with --add-modules jdk.incubator.vector");
+        vector
+            ? "the JDK's Vector API is there"
+            : "missing: start java with --add-modules jdk.incubator.vector");
     String omp = System.getenv("OMP_NUM_THREADS");
     out.printf(
         "openmp    %s%n",
         "1".equals(omp)
             ? "OMP_NUM_THREADS is 1, as it should be"
-            : "OMP_NUM_THREADS is " + omp + "; set it to 1, or oneDNN's threads get in the way of ours");
+            : "OMP_NUM_THREADS is "
+                + omp
+                + "; set it to 1, or oneDNN's threads get in the way of ours");
     for (Backends.Provider p : Backends.providers()) {
       String missing = p.missing();
-      out.printf("device    %-10s %s%n", p.name(), missing == null ? "can be used" : "cannot: " + missing);
+      out.printf(
+          "device    %-10s %s%n", p.name(), missing == null ? "can be used" : "cannot: " + missing);
     }
     for (String library : GPU_LIBRARIES) {
       Path found = find(library);
@@ -48,7 +56,9 @@ final class DoctorCommand extends BaseCommand {
     return 0;
   }
 
-  /** Looks where the system's loader would: the library path, CUDA's folder, and the usual places. */
+  /**
+   * Looks where the system's loader would: the library path, CUDA's folder, and the usual places.
+   */
   private static Path find(String library) {
     List<String> places = new ArrayList<>();
     String path = System.getenv("LD_LIBRARY_PATH");
@@ -61,14 +71,23 @@ final class DoctorCommand extends BaseCommand {
       }
     }
     places.addAll(
-        List.of("/usr/local/cuda/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/aarch64-linux-gnu", "/usr/lib"));
+        List.of(
+            "/usr/local/cuda/lib64",
+            "/usr/lib/x86_64-linux-gnu",
+            "/usr/lib64",
+            "/usr/lib/aarch64-linux-gnu",
+            "/usr/lib"));
     for (String place : places) {
       Path folder = Path.of(place);
       if (place.isBlank() || !Files.isDirectory(folder)) {
         continue;
       }
       try (Stream<Path> files = Files.list(folder)) {
-        Path hit = files.filter(f -> f.getFileName().toString().startsWith(library)).findFirst().orElse(null);
+        Path hit =
+            files
+                .filter(f -> f.getFileName().toString().startsWith(library))
+                .findFirst()
+                .orElse(null);
         if (hit != null) {
           return hit;
         }

@@ -15,10 +15,14 @@ final class EngineOptions {
       names = "--device",
       paramLabel = "NAME",
       defaultValue = "auto",
-      description = "auto, cpu, or reference (slow; the oracle of the tests). Default: ${DEFAULT-VALUE}.")
+      description =
+          "auto, cpu, or reference (slow; the oracle of the tests). Default: ${DEFAULT-VALUE}.")
   private String device;
 
-  @Option(names = "--threads", paramLabel = "N", description = "Threads of the cpu device. Default: all cores.")
+  @Option(
+      names = "--threads",
+      paramLabel = "N",
+      description = "Threads of the cpu device. Default: all cores.")
   private Integer threads;
 
   /** The device that was asked for; "auto" says on {@code err} what it took. */
@@ -53,7 +57,11 @@ final class EngineOptions {
             "--device cuda: this build has no CUDA backend; there are " + String.join(", ", names));
       }
       throw new InputException(
-          "--device: '" + device + "' is unknown; did you mean " + JsonRecord.nearest(device, names) + "?");
+          "--device: '"
+              + device
+              + "' is unknown; did you mean "
+              + JsonRecord.nearest(device, names)
+              + "?");
     }
     return device;
   }

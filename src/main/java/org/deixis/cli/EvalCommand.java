@@ -13,29 +13,48 @@ import picocli.CommandLine.Option;
 
 @Command(
     name = "eval",
-    description = "Measures a model on a data set: gIoU, cIoU, N-acc, T-acc, Pr@0.5 to Pr@0.9, in all and by kind.",
-    footer = {"", "  deixis eval --model runs/first/model --data scenes --split val --out measured"})
+    description =
+        "Measures a model on a data set: gIoU, cIoU, N-acc, T-acc, Pr@0.5 to Pr@0.9, in all and by kind.",
+    footer = {
+      "",
+      "  deixis eval --model runs/first/model --data scenes --split val --out measured"
+    })
 final class EvalCommand extends BaseCommand {
   @Option(names = "--model", paramLabel = "DIR", required = true, description = "Model folder.")
   private Path model;
 
-  @Option(names = "--data", paramLabel = "DIR", required = true, description = "Data set, in either layout.")
+  @Option(
+      names = "--data",
+      paramLabel = "DIR",
+      required = true,
+      description = "Data set, in either layout.")
   private Path data;
 
-  @Option(names = "--split", paramLabel = "NAME", defaultValue = "val", description = "Default: ${DEFAULT-VALUE}.")
+  @Option(
+      names = "--split",
+      paramLabel = "NAME",
+      defaultValue = "val",
+      description = "Default: ${DEFAULT-VALUE}.")
   private String split;
 
-  @Option(names = "--out", paramLabel = "DIR", required = true, description = "Where metrics.json goes.")
+  @Option(
+      names = "--out",
+      paramLabel = "DIR",
+      required = true,
+      description = "Where metrics.json goes.")
   private Path folder;
 
   @Option(
       names = "--expect-none",
       paramLabel = "P",
       defaultValue = "0.5",
-      description = "Probability from which a phrase is said to name nothing. Default: ${DEFAULT-VALUE}.")
+      description =
+          "Probability from which a phrase is said to name nothing. Default: ${DEFAULT-VALUE}.")
   private double expectNone;
 
-  @Option(names = "--skip-bad", description = "Leave damaged records out, and list them, instead of stopping.")
+  @Option(
+      names = "--skip-bad",
+      description = "Leave damaged records out, and list them, instead of stopping.")
   private boolean skipBad;
 
   @Option(names = "--quiet", description = "No progress.")

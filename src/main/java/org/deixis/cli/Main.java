@@ -9,8 +9,9 @@ import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.UnmatchedArgumentException;
 
 /**
- * The command line. Exit code 0; 2 for bad usage or bad input, with one line that says what, where and what to do; 1 for a
- * fault of ours, with its trace. Commands load what they need when they run, so that {@code --help} is quick.
+ * The command line. Exit code 0; 2 for bad usage or bad input, with one line that says what, where
+ * and what to do; 1 for a fault of ours, with its trace. Commands load what they need when they
+ * run, so that {@code --help} is quick.
  */
 @Command(
     name = "deixis",
@@ -70,7 +71,10 @@ public final class Main implements Runnable {
         message.append("; did you mean ").append(near.get(0)).append('?');
       }
     }
-    message.append(" See: ").append(e.getCommandLine().getCommandSpec().qualifiedName()).append(" --help");
+    message
+        .append(" See: ")
+        .append(e.getCommandLine().getCommandSpec().qualifiedName())
+        .append(" --help");
     err.println(message);
     return BAD_INPUT;
   }

@@ -24,7 +24,8 @@ import picocli.CommandLine.Option;
 
 @Command(
     name = "predict",
-    description = "Finds what phrases name in pictures: for each, a mask and an overlay (PNG) and a JSON file.",
+    description =
+        "Finds what phrases name in pictures: for each, a mask and an overlay (PNG) and a JSON file.",
     footer = {
       "",
       "  deixis predict --model runs/demo/model --image a.jpg b.png --text \"the red circle\" \"the two squares\" --out found"
@@ -36,13 +37,27 @@ final class PredictCommand extends BaseCommand {
   @Option(names = "--model", paramLabel = "DIR", required = true, description = "Model folder.")
   private Path model;
 
-  @Option(names = "--image", paramLabel = "FILE", arity = "1..*", required = true, description = "JPEG or PNG; one or more.")
+  @Option(
+      names = "--image",
+      paramLabel = "FILE",
+      arity = "1..*",
+      required = true,
+      description = "JPEG or PNG; one or more.")
   private List<Path> images;
 
-  @Option(names = "--text", paramLabel = "PHRASE", arity = "1..*", required = true, description = "One or more phrases, asked of every picture.")
+  @Option(
+      names = "--text",
+      paramLabel = "PHRASE",
+      arity = "1..*",
+      required = true,
+      description = "One or more phrases, asked of every picture.")
   private List<String> phrases;
 
-  @Option(names = "--out", paramLabel = "DIR", required = true, description = "Where the results go.")
+  @Option(
+      names = "--out",
+      paramLabel = "DIR",
+      required = true,
+      description = "Where the results go.")
   private Path folder;
 
   @Option(
@@ -65,7 +80,8 @@ final class PredictCommand extends BaseCommand {
       }
     }
     try (Segmenter segmenter = Segmenter.open(model, engine.device(err), expectNone)) {
-      // All pictures are read and answered before anything is written: a bad one leaves nothing half done.
+      // All pictures are read and answered before anything is written: a bad one leaves nothing
+      // half done.
       List<Runnable> writes = new ArrayList<>();
       for (int i = 0; i < images.size(); i++) {
         Path file = images.get(i);
@@ -85,9 +101,14 @@ final class PredictCommand extends BaseCommand {
   /** Picture and phrase, with numbers where a second one would take the same name. */
   private String name(Path file, int image, String phrase, int number) {
     String stem = file.getFileName().toString().replaceFirst("\\.[^.]*$", "");
-    String slug = phrase.toLowerCase(Locale.ROOT).replaceAll("[^\\p{L}\\p{N}]+", "-").replaceAll("^-|-$", "");
+    String slug =
+        phrase.toLowerCase(Locale.ROOT).replaceAll("[^\\p{L}\\p{N}]+", "-").replaceAll("^-|-$", "");
     slug = slug.substring(0, Math.min(slug.length(), LONGEST_SLUG));
-    return (images.size() > 1 ? (image + 1) + "-" : "") + stem + "." + (phrases.size() > 1 ? (number + 1) + "-" : "") + slug;
+    return (images.size() > 1 ? (image + 1) + "-" : "")
+        + stem
+        + "."
+        + (phrases.size() > 1 ? (number + 1) + "-" : "")
+        + slug;
   }
 
   private void write(String name, Path file, RgbImage picture, Segmentation s) {
@@ -120,7 +141,8 @@ final class PredictCommand extends BaseCommand {
       Path json = folder.resolve(name + ".json");
       Path temporary = folder.resolve(name + ".json.partial");
       Files.write(temporary, JSON.writerWithDefaultPrettyPrinter().writeValueAsBytes(root));
-      Files.move(temporary, json, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+      Files.move(
+          temporary, json, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
       out.printf(
           "%s  \"%s\"  %s%n",
           json,

@@ -7,7 +7,8 @@ import picocli.CommandLine.Option;
 
 @Command(
     name = "scenes",
-    description = "Draws a data set of coloured shapes with phrases and masks, in gRefCOCO's layout.",
+    description =
+        "Draws a data set of coloured shapes with phrases and masks, in gRefCOCO's layout.",
     footer = {"", "  deixis scenes --out scenes --difficulty full --train 2000 --val 200"})
 final class ScenesCommand extends BaseCommand {
   @Option(names = "--out", paramLabel = "DIR", required = true, description = "Folder to make.")
@@ -20,27 +21,47 @@ final class ScenesCommand extends BaseCommand {
       description = "simple or full. Default: ${DEFAULT-VALUE}.")
   private String difficulty;
 
-  @Option(names = "--train", paramLabel = "N", defaultValue = "1000", description = "Training pictures. Default: ${DEFAULT-VALUE}.")
+  @Option(
+      names = "--train",
+      paramLabel = "N",
+      defaultValue = "1000",
+      description = "Training pictures. Default: ${DEFAULT-VALUE}.")
   private int train;
 
-  @Option(names = "--val", paramLabel = "N", defaultValue = "128", description = "Validation pictures. Default: ${DEFAULT-VALUE}.")
+  @Option(
+      names = "--val",
+      paramLabel = "N",
+      defaultValue = "128",
+      description = "Validation pictures. Default: ${DEFAULT-VALUE}.")
   private int val;
 
-  @Option(names = "--size", paramLabel = "PIXELS", defaultValue = "96", description = "Side of a picture. Default: ${DEFAULT-VALUE}.")
+  @Option(
+      names = "--size",
+      paramLabel = "PIXELS",
+      defaultValue = "96",
+      description = "Side of a picture. Default: ${DEFAULT-VALUE}.")
   private int size;
 
-  @Option(names = "--expressions", paramLabel = "N", defaultValue = "8", description = "Phrases a picture. Default: ${DEFAULT-VALUE}.")
+  @Option(
+      names = "--expressions",
+      paramLabel = "N",
+      defaultValue = "8",
+      description = "Phrases a picture. Default: ${DEFAULT-VALUE}.")
   private int expressions;
 
-  @Option(names = "--seed", paramLabel = "N", defaultValue = "1", description = "Default: ${DEFAULT-VALUE}.")
+  @Option(
+      names = "--seed",
+      paramLabel = "N",
+      defaultValue = "1",
+      description = "Default: ${DEFAULT-VALUE}.")
   private long seed;
 
   @Override
   public Integer call() {
-    SceneMaker.write(
-        folder, new SceneMaker.Spec(difficulty, size, train, val, expressions, seed));
+    SceneMaker.write(folder, new SceneMaker.Spec(difficulty, size, train, val, expressions, seed));
     out.printf(
-        "%s: %d training and %d validation pictures, %d phrases each%n", folder, train, val, expressions);
+        "%s: %d training and %d validation pictures, %d phrases each%n",
+        folder, train, val, expressions);
     return 0;
   }
 }

@@ -25,7 +25,8 @@ import picocli.CommandLine.Option;
 
 @Command(
     name = "train",
-    description = "Trains a model on a data set. Ctrl-C ends it in order, with a checkpoint; --resume goes on bit for bit.",
+    description =
+        "Trains a model on a data set. Ctrl-C ends it in order, with a checkpoint; --resume goes on bit for bit.",
     footer = {
       "",
       "  deixis train --data scenes --config small --out runs/first --steps 1200 --lr 1e-3 --set diceWeight=1",
@@ -36,7 +37,11 @@ import picocli.CommandLine.Option;
 final class TrainCommand extends BaseCommand {
   private static final ObjectMapper JSON = new ObjectMapper();
 
-  @Option(names = "--data", paramLabel = "DIR", required = true, description = "Data set, in either layout.")
+  @Option(
+      names = "--data",
+      paramLabel = "DIR",
+      required = true,
+      description = "Data set, in either layout.")
   private Path data;
 
   @Option(names = "--out", paramLabel = "DIR", required = true, description = "Folder of the run.")
@@ -49,19 +54,35 @@ final class TrainCommand extends BaseCommand {
       description = "Model: a bundled name or a JSON file. Default: ${DEFAULT-VALUE}.")
   private String config;
 
-  @Option(names = "--training", paramLabel = "FILE", description = "Training settings: a JSON file like a run's train.json.")
+  @Option(
+      names = "--training",
+      paramLabel = "FILE",
+      description = "Training settings: a JSON file like a run's train.json.")
   private Path training;
 
-  @Option(names = "--tokenizer", paramLabel = "FILE", description = "tokenizer.json or vocab.txt. Default: the one in the data set's folder.")
+  @Option(
+      names = "--tokenizer",
+      paramLabel = "FILE",
+      description = "tokenizer.json or vocab.txt. Default: the one in the data set's folder.")
   private Path tokenizerFile;
 
-  @Option(names = "--split", paramLabel = "NAME", defaultValue = "train", description = "Default: ${DEFAULT-VALUE}.")
+  @Option(
+      names = "--split",
+      paramLabel = "NAME",
+      defaultValue = "train",
+      description = "Default: ${DEFAULT-VALUE}.")
   private String split;
 
-  @Option(names = "--val-split", paramLabel = "NAME", defaultValue = "val", description = "Default: ${DEFAULT-VALUE}.")
+  @Option(
+      names = "--val-split",
+      paramLabel = "NAME",
+      defaultValue = "val",
+      description = "Default: ${DEFAULT-VALUE}.")
   private String valSplit;
 
-  @Option(names = "--skip-bad", description = "Leave damaged records out, and list them, instead of stopping.")
+  @Option(
+      names = "--skip-bad",
+      description = "Leave damaged records out, and list them, instead of stopping.")
   private boolean skipBad;
 
   @Option(names = "--resume", description = "Go on from the run's latest checkpoint.")
@@ -91,13 +112,20 @@ final class TrainCommand extends BaseCommand {
   @Option(names = "--save-every", paramLabel = "N", description = "Steps between checkpoints.")
   private String saveEvery;
 
-  @Option(names = "--set", paramLabel = "KEY=VALUE", description = "Any other training setting; may be repeated.")
+  @Option(
+      names = "--set",
+      paramLabel = "KEY=VALUE",
+      description = "Any other training setting; may be repeated.")
   private Map<String, String> settings = Map.of();
 
-  @Option(names = "--checkpointing", description = "Recompute Swin's inner values in backward to save memory.")
+  @Option(
+      names = "--checkpointing",
+      description = "Recompute Swin's inner values in backward to save memory.")
   private boolean checkpointing;
 
-  @Option(names = "--adaptive", description = "Choose 4, 8 or 16 regions by the pictures' complexity.")
+  @Option(
+      names = "--adaptive",
+      description = "Choose 4, 8 or 16 regions by the pictures' complexity.")
   private boolean adaptive;
 
   @Option(names = "--quiet", description = "No progress.")
@@ -115,10 +143,13 @@ final class TrainCommand extends BaseCommand {
     Dataset validation = validation();
     TrainConfig settled = settings();
     Backend backend = engine.backend(err);
-    try (TextTokenizer tokenizer = TextTokenizer.load(tokenizerFile == null ? data : tokenizerFile);
+    try (TextTokenizer tokenizer =
+            TextTokenizer.load(tokenizerFile == null ? data : tokenizerFile);
         GuideModel model =
             new GuideModel(
-                ParameterSource.fresh(backend, settled.seed()), modelConfig(tokenizer), settled.seed())) {
+                ParameterSource.fresh(backend, settled.seed()),
+                modelConfig(tokenizer),
+                settled.seed())) {
       Trainer trainer =
           new Trainer(
               backend, model, tokenizer, train, validation, settled, folder, quiet ? null : err);
@@ -183,7 +214,10 @@ final class TrainCommand extends BaseCommand {
     return base.with("settings", changes.toString().getBytes(StandardCharsets.UTF_8));
   }
 
-  /** Numbers, true and false as JSON has them; anything else is a text. {@code augment.crop} reaches inside. */
+  /**
+   * Numbers, true and false as JSON has them; anything else is a text. {@code augment.crop} reaches
+   * inside.
+   */
   private static void put(ObjectNode node, String key, String value) {
     if (value == null) {
       return;

@@ -144,11 +144,13 @@ final class SceneGrammar {
     String colour = there ? model.colour() : SceneObject.COLOURS[rng.nextInt(colours)];
     String shape = there ? model.shape() : SceneObject.SHAPES[rng.nextInt(shapes)];
     boolean big = there ? model.big() : rng.nextBoolean(0.5);
+    // Four in ten name both. One attribute alone is what teaches its word: beside a colour, a shape
+    // seldom matters.
     int use = rng.nextInt(10);
     return new Noun(
         rng.nextBoolean(0.2) ? big : null,
-        use < 8 ? colour : null,
-        use < 6 || use > 7 ? shape : null);
+        use < 7 ? colour : null,
+        use < 4 || use > 6 ? shape : null);
   }
 
   private BitSet fitting(Noun noun) {

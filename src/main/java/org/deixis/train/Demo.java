@@ -15,9 +15,9 @@ import org.deixis.model.gres.GuideModel;
 import org.deixis.nn.ParameterSource;
 
 /**
- * The whole of Deixis in a few minutes: draws scenes, trains the small model on them from nothing, and measures it on scenes
- * it never saw. Training scenes are drawn as they are needed; the unseen ones are written to {@code scenes/}, to try
- * {@code predict} on.
+ * The whole of Deixis in a few minutes: draws scenes, trains the small model on them from nothing,
+ * and measures it on scenes it never saw. Training scenes are drawn as they are needed; the unseen
+ * ones are written to {@code scenes/}, to try {@code predict} on.
  */
 public final class Demo {
   private static final int SIZE = 96;
@@ -36,11 +36,14 @@ public final class Demo {
       throw new InputException(folder + " already holds a run; give another --out, or remove it");
     }
     // Every picture is seen about once, so that there is nothing to learn by heart.
-    int pictures = Math.max(config.images(), config.steps() * config.images() * config.accumulate());
+    int pictures =
+        Math.max(config.images(), config.steps() * config.images() * config.accumulate());
     SceneMaker.Spec seen =
-        new SceneMaker.Spec(SceneMaker.SIMPLE, SIZE, pictures, 0, config.expressions(), config.seed());
+        new SceneMaker.Spec(
+            SceneMaker.SIMPLE, SIZE, pictures, 0, config.expressions(), config.seed());
     SceneMaker.Spec unseen =
-        new SceneMaker.Spec(SceneMaker.SIMPLE, SIZE, 0, VALIDATION_IMAGES, EXPRESSIONS, config.seed());
+        new SceneMaker.Spec(
+            SceneMaker.SIMPLE, SIZE, 0, VALIDATION_IMAGES, EXPRESSIONS, config.seed());
     Path scenes = folder.resolve("scenes");
     SceneMaker.write(scenes, unseen);
     Dataset train = SceneMaker.dataset(seen, SceneMaker.TRAIN);
@@ -70,7 +73,11 @@ public final class Demo {
           Locale.ROOT,
           "trained in %.0f s, %.0f expressions a second%n",
           outcome.seconds(),
-          outcome.step() * config.images() * config.expressions() * config.accumulate() / outcome.seconds());
+          outcome.step()
+              * config.images()
+              * config.expressions()
+              * config.accumulate()
+              / outcome.seconds());
       if (!outcome.complete()) {
         return null;
       }

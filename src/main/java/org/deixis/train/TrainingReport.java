@@ -24,7 +24,10 @@ import org.deixis.train.log.MetricsLog;
 import org.deixis.train.log.ProgressBar;
 import org.deixis.train.report.HtmlReport;
 
-/** What ends a run: the evaluation of its model, {@code metrics.json}, {@code report.html}, and the table on the console. */
+/**
+ * What ends a run: the evaluation of its model, {@code metrics.json}, {@code report.html}, and the
+ * table on the console.
+ */
 public final class TrainingReport {
   /** Every how many expressions one is shown, and how many at most. */
   private static final int EVERY = 11;
@@ -106,14 +109,20 @@ public final class TrainingReport {
     values.put("regions", model.config().adaptive() ? "adaptive" : model.config().regions());
     values.put("picture", model.config().imageHeight() + "×" + model.config().imageWidth());
     values.put(
-        "peak memory", String.format(Locale.ROOT, "%,d MiB", backend.memory().stats().peak() >> 20));
+        "peak memory",
+        String.format(Locale.ROOT, "%,d MiB", backend.memory().stats().peak() >> 20));
     try {
-      JsonNode train = new ObjectMapper().readTree(Files.readAllBytes(folder.resolve("train.json")));
-      for (String key : new String[] {"steps", "images", "expressions", "accumulate", "rate", "precision", "seed"}) {
+      JsonNode train =
+          new ObjectMapper().readTree(Files.readAllBytes(folder.resolve("train.json")));
+      for (String key :
+          new String[] {
+            "steps", "images", "expressions", "accumulate", "rate", "precision", "seed"
+          }) {
         values.put(key, train.path(key).asText());
       }
     } catch (IOException e) {
-      throw new InputException("cannot read " + folder.resolve("train.json") + ": " + e.getMessage(), e);
+      throw new InputException(
+          "cannot read " + folder.resolve("train.json") + ": " + e.getMessage(), e);
     }
     return values;
   }

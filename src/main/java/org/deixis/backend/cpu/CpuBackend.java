@@ -2,6 +2,7 @@ package org.deixis.backend.cpu;
 
 import java.nio.ByteBuffer;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.deixis.backend.AdamW;
 import org.deixis.backend.Array;
@@ -31,6 +32,9 @@ public final class CpuBackend implements Backend {
   private static final Logger LOG = LoggerFactory.getLogger(CpuBackend.class);
 
   private static final AtomicBoolean WARNED = new AtomicBoolean();
+
+  /** Kernels that convert half types themselves. */
+  static final Set<String> HALF_METHODS = Set.of("copy");
 
   private final HostMemory memory = new HostMemory(this);
   private final WorkerPool pool;
@@ -79,6 +83,10 @@ public final class CpuBackend implements Backend {
     loss = new CpuLoss(pool);
     recurrent = new CpuRecurrent(pool);
     optimizer = new CpuOptimizer(pool);
+  }
+
+  WorkerPool pool() {
+    return pool;
   }
 
   @Override

@@ -9,245 +9,262 @@ import org.deixis.backend.HostBuffer;
 import org.deixis.backend.PatchGather;
 import org.deixis.core.DType;
 
-/**
- * Lookup, patches, resizing and pooling: kernels that move more than they compute. Whole rows go
- * through heap arrays.
- */
+/** Lookup, patches and pooling; resizing is in {@link CpuResize}. */
 final class CpuGeometry {
+  private static final int COLOURS = 3;
+
+  /** Elements that a task copies at least. */
+  private static final int GRAIN = 16 * 1024;
+
+  /** Most parts of a table that gather their gradients separately. */
+  private static final int TABLE_PARTS = 64;
+
   private final WorkerPool pool;
+  private final CpuResize resize;
 
   CpuGeometry(WorkerPool pool) {
     this.pool = pool;
+    this.resize = new CpuResize(pool);
   }
 
-  private static FloatBuffer floats(Array a) {
-    return HostBuffer.of(a).floats();
+  private static FloatBuffer floats(Array array) {
+    return HostBuffer.of(array).floats();
   }
 
-  private static int start(Array a) {
-    return Math.toIntExact(a.offset());
+  private static int start(Array array) {
+    return Math.toIntExact(array.offset());
   }
 
-  // ---- lookup
+  /** Calls body with each of [0, count), some tasks of about {@link #GRAIN} elements. */
+  private void each(int count, long elements, java.util.function.IntConsumer body) {
+    int step = (int) Math.max(1, Math.min(count, GRAIN / Math.max(1, elements)));
+    pool.parallelFor(
+        (count + step - 1) / step,
+        task -> {
+          int end = Math.min(count, (task + 1) * step);
+          for (int i = task * step; i < end; i++) {
+            body.accept(i);
+          }
+        });
+  }
 
+  /** See {@link org.deixis.backend.Backend#embedding}. */
   void embedding(Array ids, Array table, Array y) {
-    int columns = table.dim(1);
-    IntBuffer id = HostBuffer.of(ids).ints();
-    int idStart = start(ids);
+    int width = table.dim(1);
+    IntBuffer index = HostBuffer.of(ids).ints();
     FloatBuffer from = floats(table);
     FloatBuffer to = floats(y);
-    pool.parallelRanges(
-        ids.size(),
-        64,
-        (a, b) -> {
-          for (int i = (int) a; i < b; i++) {
+    each(
+        (int) ids.size(),
+        width,
+        i ->
             to.put(
-                start(y) + i * columns,
+                start(y) + i * width,
                 from,
-                start(table) + id.get(idStart + i) * columns,
-                columns);
-          }
-        });
+                start(table) + index.get(start(ids) + i) * width,
+                width));
   }
 
+  /** See {@link org.deixis.backend.Backend#embeddingBackward}. */
   void embeddingBackward(Array ids, Array dy, Array dTable) {
+    int n = (int) ids.size();
     int rows = dTable.dim(0);
-    int columns = dTable.dim(1);
-    int n = Math.toIntExact(ids.size());
-    FloatBuffer to = floats(dTable);
+    int width = dTable.dim(1);
+    IntBuffer index = HostBuffer.of(ids).ints();
+    long[] order = Scratch.here().longs(n);
+    for (int i = 0; i < n; i++) {
+      order[i] = (long) index.get(start(ids) + i) << 32 | i;
+    }
+    Arrays.sort(order, 0, n); // by row, then by place: the order of each sum
     FloatBuffer from = floats(dy);
-    zero(dTable);
-    // Counting sort: the rows of one id are summed in the order they stand in, by one thread.
-    int[] id = new int[n];
-    HostBuffer.of(ids).ints().get(start(ids), id);
-    int[] first = new int[rows + 1];
-    for (int i : id) {
-      first[i + 1]++;
-    }
-    int distinct = 0;
-    for (int r = 0; r < rows; r++) {
-      distinct += first[r + 1] > 0 ? 1 : 0;
-      first[r + 1] += first[r];
-    }
-    int[] next = Arrays.copyOf(first, rows);
-    int[] order = new int[n];
-    for (int i = 0; i < n; i++) {
-      order[next[id[i]]++] = i;
-    }
-    int[] used = new int[distinct];
-    for (int r = 0, k = 0; r < rows; r++) {
-      if (first[r + 1] > first[r]) {
-        used[k++] = r;
-      }
-    }
-    pool.parallelRanges(
-        distinct,
-        16,
-        (a, b) -> {
-          float[] sum = new float[columns];
-          float[] row = new float[columns];
-          for (int k = (int) a; k < b; k++) {
-            int r = used[k];
-            Arrays.fill(sum, 0);
-            for (int j = first[r]; j < first[r + 1]; j++) {
-              from.get(start(dy) + order[j] * columns, row);
-              add(sum, 0, row, 0, columns, 1);
+    FloatBuffer to = floats(dTable);
+    int parts = Math.max(1, Math.min(rows, TABLE_PARTS));
+    pool.parallelFor(
+        parts,
+        part -> {
+          int first = (int) ((long) rows * part / parts);
+          int end = (int) ((long) rows * (part + 1) / parts);
+          Scratch scratch = Scratch.here();
+          float[] sum = scratch.floats(0, width);
+          float[] row = scratch.floats(1, width);
+          float[] zeros = scratch.zeros(2, GRAIN);
+          int at = Arrays.binarySearch(order, 0, n, (long) first << 32);
+          at = at < 0 ? -at - 1 : at;
+          int written = first;
+          while (at < n && (int) (order[at] >> 32) < end) {
+            int id = (int) (order[at] >> 32);
+            zero(to, start(dTable), written, id, width, zeros);
+            from.get(start(dy) + (int) order[at] * width, sum, 0, width);
+            for (at++; at < n && (int) (order[at] >> 32) == id; at++) {
+              from.get(start(dy) + (int) order[at] * width, row, 0, width);
+              AttentionTile.add(width, row, 0, sum, 0);
             }
-            to.put(start(dTable) + r * columns, sum);
+            to.put(start(dTable) + id * width, sum, 0, width);
+            written = id + 1;
           }
+          zero(to, start(dTable), written, end, width, zeros);
         });
   }
 
-  private void zero(Array a) {
-    FloatBuffer to = floats(a);
-    int at = start(a);
-    pool.parallelRanges(
-        a.size(),
-        1 << 16,
-        (from, end) -> {
-          float[] zeros = Tile.here().a;
-          Arrays.fill(zeros, 0);
-          for (long i = from; i < end; i += zeros.length) {
-            to.put(at + (int) i, zeros, 0, (int) Math.min(zeros.length, end - i));
-          }
-        });
-  }
-
-  /** target += factor · source: a plain loop, which the compiler turns into vector instructions. */
-  private static void add(float[] target, int at, float[] source, int from, int n, float factor) {
-    for (int i = 0; i < n; i++) {
-      target[at + i] += factor * source[from + i];
+  /** Clears rows [from, end). */
+  private static void zero(FloatBuffer to, int start, int from, int end, int width, float[] zeros) {
+    int last = start + end * width;
+    for (int at = start + from * width; at < last; at += GRAIN) {
+      to.put(at, zeros, 0, Math.min(GRAIN, last - at));
     }
   }
 
-  // ---- patches
-
+  /** See {@link org.deixis.backend.Backend#patchGather}. */
   void patchGather(PatchGather spec, Array x, Array y) {
-    int p = spec.patch();
-    int width = spec.width();
-    int row = 3 * p * p;
+    int size = COLOURS * spec.patch() * spec.patch();
     FloatBuffer to = floats(y);
     boolean bytes = x.dtype() == DType.U8;
+    float[] levels = bytes ? levels(spec) : null;
     ByteBuffer raw = bytes ? HostBuffer.of(x).bytesView() : null;
-    FloatBuffer from = bytes ? null : floats(x);
-    float[] scale = new float[3];
-    float[] shift = new float[3];
-    for (int c = 0; c < 3; c++) {
-      scale[c] = 1 / (255 * spec.std()[c]);
-      shift[c] = -spec.mean()[c] / spec.std()[c];
-    }
-    pool.parallelFor(
+    FloatBuffer values = bytes ? null : floats(x);
+    each(
         spec.batch() * spec.rows(),
+        (long) spec.columns() * size,
         task -> {
+          Scratch scratch = Scratch.here();
+          int n = spec.columns() * size;
+          float[] out = scratch.zeros(0, n);
           int b = task / spec.rows();
-          int i = task % spec.rows();
-          float[] out = new float[spec.columns() * row];
-          float[] line = new float[width];
-          byte[] pixels = new byte[bytes ? width * 3 : 0];
-          for (int dy = 0; dy < p && i * p + dy < spec.height(); dy++) {
-            int iy = i * p + dy;
+          int top = task % spec.rows() * spec.patch();
+          int lines = Math.min(spec.patch(), spec.height() - top);
+          for (int i = 0; i < lines; i++) {
             if (bytes) {
-              raw.get(start(x) + (b * spec.height() + iy) * width * 3, pixels);
-            }
-            for (int c = 0; c < 3; c++) {
-              if (bytes) {
-                for (int ix = 0; ix < width; ix++) {
-                  line[ix] = (pixels[3 * ix + c] & 0xff) * scale[c] + shift[c];
-                }
-              } else {
-                from.get(start(x) + ((b * 3 + c) * spec.height() + iy) * width, line);
-              }
-              for (int ix = 0; ix < width; ix++) {
-                out[ix / p * row + (c * p + dy) * p + ix % p] = line[ix];
+              byte[] line = scratch.bytes(spec.width() * COLOURS);
+              int at = (b * spec.height() + top + i) * spec.width() * COLOURS;
+              raw.get(start(x) + at, line, 0, spec.width() * COLOURS);
+              spreadBytes(spec, i, line, levels, out);
+            } else {
+              for (int c = 0; c < COLOURS; c++) {
+                float[] line = scratch.floats(1, spec.width());
+                int at = ((b * COLOURS + c) * spec.height() + top + i) * spec.width();
+                values.get(start(x) + at, line, 0, spec.width());
+                move(spec, c, i, line, out, true);
               }
             }
           }
-          to.put(start(y) + task * out.length, out);
+          to.put(start(y) + task * n, out, 0, n);
         });
   }
 
+  /** What each byte of each channel becomes: (value/255 − mean)/std. */
+  private static float[] levels(PatchGather spec) {
+    float[] levels = Scratch.here().floats(Scratch.CALL, COLOURS * 256);
+    for (int c = 0; c < COLOURS; c++) {
+      for (int value = 0; value < 256; value++) {
+        levels[c * 256 + value] = (float) ((value / 255.0 - spec.mean()[c]) / spec.std()[c]);
+      }
+    }
+    return levels;
+  }
+
+  private static void spreadBytes(
+      PatchGather spec, int i, byte[] line, float[] levels, float[] out) {
+    int patch = spec.patch();
+    int area = patch * patch;
+    for (int column = 0, from = 0; column < spec.columns(); column++) {
+      int to = column * COLOURS * area + i * patch;
+      int end = Math.min(patch, spec.width() - column * patch);
+      for (int j = 0; j < end; j++, from += COLOURS) {
+        out[to + j] = levels[line[from] & 0xff];
+        out[to + j + area] = levels[256 + (line[from + 1] & 0xff)];
+        out[to + j + 2 * area] = levels[512 + (line[from + 2] & 0xff)];
+      }
+    }
+  }
+
+  /** Moves one line of a channel into patches, or back. */
+  private static void move(
+      PatchGather spec, int channel, int i, float[] line, float[] patches, boolean into) {
+    int patch = spec.patch();
+    for (int column = 0; column < spec.columns(); column++) {
+      int at = ((column * COLOURS + channel) * patch + i) * patch;
+      int from = column * patch;
+      int n = Math.min(patch, spec.width() - from);
+      for (int j = 0; j < n; j++) {
+        if (into) {
+          patches[at + j] = line[from + j];
+        } else {
+          line[from + j] = patches[at + j];
+        }
+      }
+    }
+  }
+
+  /** See {@link org.deixis.backend.Backend#patchScatter}. */
   void patchScatter(PatchGather spec, Array dy, Array dx) {
-    int p = spec.patch();
-    int width = spec.width();
-    int row = 3 * p * p;
+    int n = spec.columns() * COLOURS * spec.patch() * spec.patch();
     FloatBuffer from = floats(dy);
     FloatBuffer to = floats(dx);
-    pool.parallelFor(
+    each(
         spec.batch() * spec.rows(),
+        n,
         task -> {
+          Scratch scratch = Scratch.here();
+          float[] patches = scratch.floats(0, n);
+          float[] line = scratch.floats(1, spec.width());
+          from.get(start(dy) + task * n, patches, 0, n);
           int b = task / spec.rows();
-          int i = task % spec.rows();
-          float[] in = new float[spec.columns() * row];
-          from.get(start(dy) + task * in.length, in);
-          float[] line = new float[width];
-          for (int k = 0; k < p && i * p + k < spec.height(); k++) {
-            for (int c = 0; c < 3; c++) {
-              for (int ix = 0; ix < width; ix++) {
-                line[ix] = in[ix / p * row + (c * p + k) * p + ix % p];
-              }
-              to.put(start(dx) + ((b * 3 + c) * spec.height() + i * p + k) * width, line);
+          int top = task % spec.rows() * spec.patch();
+          int lines = Math.min(spec.patch(), spec.height() - top);
+          for (int i = 0; i < lines; i++) {
+            for (int c = 0; c < COLOURS; c++) {
+              move(spec, c, i, line, patches, false);
+              int at = ((b * COLOURS + c) * spec.height() + top + i) * spec.width();
+              to.put(start(dx) + at, line, 0, spec.width());
             }
           }
         });
   }
 
-  /** Which quarter of a merged row holds pixel (dy, dx) of its square: rows first, then columns. */
-  private static int quarter(int dy, int dx) {
-    return 2 * dx + dy;
-  }
-
+  /** See {@link org.deixis.backend.Backend#mergeGather}. */
   void mergeGather(int batch, int height, int width, int channels, Array x, Array y) {
-    int rows = (height + 1) / 2;
-    int columns = (width + 1) / 2;
-    FloatBuffer from = floats(x);
-    FloatBuffer to = floats(y);
-    pool.parallelFor(
-        batch * rows,
-        task -> {
-          float[] out = new float[columns * 4 * channels];
-          float[] line = new float[width * channels];
-          for (int k = 0; k < 2; k++) {
-            int iy = task % rows * 2 + k;
-            if (iy >= height) {
-              continue;
-            }
-            from.get(start(x) + (task / rows * height + iy) * line.length, line);
-            for (int ix = 0; ix < width; ix++) {
-              int at = (ix / 2 * 4 + quarter(k, ix % 2)) * channels;
-              System.arraycopy(line, ix * channels, out, at, channels);
-            }
-          }
-          to.put(start(y) + task * out.length, out);
-        });
+    merge(batch, height, width, channels, x, y, true);
   }
 
+  /** See {@link org.deixis.backend.Backend#mergeScatter}. */
   void mergeScatter(int batch, int height, int width, int channels, Array dy, Array dx) {
+    merge(batch, height, width, channels, dx, dy, false);
+  }
+
+  /** Copies between a map and its merged form, one way or the other. */
+  private void merge(
+      int batch, int height, int width, int channels, Array map, Array merged, boolean gather) {
     int rows = (height + 1) / 2;
     int columns = (width + 1) / 2;
-    FloatBuffer from = floats(dy);
-    FloatBuffer to = floats(dx);
-    pool.parallelFor(
+    FloatBuffer fine = floats(map);
+    FloatBuffer coarse = floats(merged);
+    each(
         batch * rows,
+        4L * columns * channels,
         task -> {
-          float[] in = new float[columns * 4 * channels];
-          float[] line = new float[width * channels];
-          from.get(start(dy) + task * in.length, in);
-          for (int k = 0; k < 2; k++) {
-            int iy = task % rows * 2 + k;
-            if (iy >= height) {
-              continue;
+          int b = task / rows;
+          int top = task % rows * 2;
+          float[] zeros = Scratch.here().zeros(0, channels);
+          for (int j = 0; j < columns; j++) {
+            for (int part = 0; part < 4; part++) {
+              int row = top + part % 2;
+              int column = 2 * j + part / 2;
+              int at = start(merged) + ((task * columns + j) * 4 + part) * channels;
+              int from = start(map) + ((b * height + row) * width + column) * channels;
+              boolean inside = row < height && column < width;
+              if (!gather && inside) {
+                fine.put(from, coarse, at, channels);
+              } else if (gather && inside) {
+                coarse.put(at, fine, from, channels);
+              } else if (gather) {
+                coarse.put(at, zeros, 0, channels);
+              }
             }
-            for (int ix = 0; ix < width; ix++) {
-              int at = (ix / 2 * 4 + quarter(k, ix % 2)) * channels;
-              System.arraycopy(in, at, line, ix * channels, channels);
-            }
-            to.put(start(dx) + (task / rows * height + iy) * line.length, line);
           }
         });
   }
 
-  // ---- resizing
-
+  /** See {@link org.deixis.backend.Backend#resize}. */
   void resize(
       int batch,
       int height,
@@ -258,60 +275,10 @@ final class CpuGeometry {
       boolean accumulate,
       Array x,
       Array y) {
-    Interpolation rows = new Interpolation(height, outHeight);
-    Interpolation columns = new Interpolation(width, outWidth);
-    FloatBuffer from = floats(x);
-    FloatBuffer to = floats(y);
-    int in = width * channels;
-    int out = outWidth * channels;
-    pool.parallelRanges(
-        (long) batch * outHeight,
-        8,
-        (first, end) -> {
-          float[] above = new float[in];
-          float[] below = new float[in];
-          float[] line = new float[in];
-          float[] result = new float[out];
-          for (int task = (int) first; task < end; task++) {
-            int base = start(x) + task / outHeight * height * in;
-            int oy = task % outHeight;
-            from.get(base + rows.low[oy] * in, above);
-            from.get(base + rows.high[oy] * in, below);
-            blend(above, below, rows.weight[oy], line);
-            if (accumulate) {
-              to.get(start(y) + task * out, result);
-            } else {
-              Arrays.fill(result, 0);
-            }
-            for (int ox = 0; ox < outWidth; ox++) {
-              mix(
-                  result,
-                  ox * channels,
-                  line,
-                  columns.low[ox] * channels,
-                  columns.high[ox] * channels,
-                  columns.weight[ox],
-                  channels);
-            }
-            to.put(start(y) + task * out, result);
-          }
-        });
+    resize.forward(batch, height, width, channels, outHeight, outWidth, accumulate, x, y);
   }
 
-  private static void blend(float[] a, float[] b, float weight, float[] y) {
-    float rest = 1 - weight;
-    for (int i = 0; i < y.length; i++) {
-      y[i] = rest * a[i] + weight * b[i];
-    }
-  }
-
-  private static void mix(float[] y, int at, float[] x, int low, int high, float weight, int n) {
-    float rest = 1 - weight;
-    for (int i = 0; i < n; i++) {
-      y[at + i] += rest * x[low + i] + weight * x[high + i];
-    }
-  }
-
+  /** See {@link org.deixis.backend.Backend#resizeBackward}. */
   void resizeBackward(
       int batch,
       int height,
@@ -321,128 +288,70 @@ final class CpuGeometry {
       int outWidth,
       Array dy,
       Array dx) {
-    Interpolation rows = new Interpolation(height, outHeight);
-    Interpolation columns = new Interpolation(width, outWidth);
-    FloatBuffer from = floats(dy);
-    FloatBuffer to = floats(dx);
-    int in = width * channels;
-    int out = outWidth * channels;
-    pool.parallelRanges(
-        (long) batch * height,
-        4,
-        (first, end) -> {
-          float[] line = new float[out];
-          float[] sum = new float[out];
-          float[] result = new float[in];
-          for (int task = (int) first; task < end; task++) {
-            int base = start(dy) + task / height * outHeight * out;
-            int iy = task % height;
-            Arrays.fill(sum, 0);
-            for (int k = rows.first[iy]; k < rows.first[iy + 1]; k++) {
-              from.get(base + rows.reader[k] * out, line);
-              add(sum, 0, line, 0, out, rows.share[k]);
-            }
-            Arrays.fill(result, 0);
-            for (int ix = 0; ix < width; ix++) {
-              for (int k = columns.first[ix]; k < columns.first[ix + 1]; k++) {
-                add(
-                    result,
-                    ix * channels,
-                    sum,
-                    columns.reader[k] * channels,
-                    channels,
-                    columns.share[k]);
-              }
-            }
-            to.put(start(dx) + task * in, result);
-          }
-        });
+    resize.backward(batch, height, width, channels, outHeight, outWidth, dy, dx);
   }
 
-  // ---- region pooling
-
+  /** See {@link org.deixis.backend.Backend#regionPool}. */
   void regionPool(int batch, int height, int width, int rows, int columns, Array x, Array y) {
-    boolean bytes = x.dtype() == DType.U8;
-    ByteBuffer raw = bytes ? HostBuffer.of(x).bytesView() : null;
-    FloatBuffer from = bytes ? null : floats(x);
+    ByteTile from = ByteTile.of(x);
     FloatBuffer to = floats(y);
-    pool.parallelFor(
-        batch,
-        b -> {
-          byte[] pixels = new byte[bytes ? width : 0];
-          float[] line = new float[width];
-          double[] sums = new double[rows * columns];
-          for (int i = 0; i < height; i++) {
-            if (bytes) {
-              raw.get(start(x) + (b * height + i) * width, pixels);
-              for (int j = 0; j < width; j++) {
-                line[j] = pixels[j] & 0xff;
-              }
-            } else {
-              from.get(start(x) + (b * height + i) * width, line);
-            }
-            for (int r = 0; r < rows; r++) {
-              if (i < low(r, height, rows) || i >= high(r, height, rows)) {
-                continue;
-              }
-              for (int c = 0; c < columns; c++) {
-                double sum = 0;
-                for (int j = low(c, width, columns); j < high(c, width, columns); j++) {
-                  sum += line[j];
-                }
-                sums[r * columns + c] += sum;
-              }
-            }
+    each(
+        batch * rows,
+        (long) (height + rows - 1) / rows * width,
+        task -> {
+          Scratch scratch = Scratch.here();
+          int b = task / rows;
+          int top = task % rows * height / rows;
+          int bottom = ((task % rows + 1) * height + rows - 1) / rows;
+          float[] sums = scratch.zeros(0, width);
+          float[] line = scratch.floats(1, width + VectorMath.LANES);
+          for (int i = top; i < bottom; i++) {
+            from.read(scratch, (b * height + i) * width, width, line, 0);
+            AttentionTile.add(width, line, 0, sums, 0);
           }
-          for (int r = 0; r < rows; r++) {
-            for (int c = 0; c < columns; c++) {
-              int at = r * columns + c;
-              to.put(
-                  start(y) + b * rows * columns + at,
-                  (float) (sums[at] / cell(r, c, height, width, rows, columns)));
+          for (int column = 0; column < columns; column++) {
+            int left = column * width / columns;
+            int right = ((column + 1) * width + columns - 1) / columns;
+            double sum = 0;
+            for (int j = left; j < right; j++) {
+              sum += sums[j];
             }
+            int cell = (bottom - top) * (right - left);
+            to.put(start(y) + task * columns + column, cell == 0 ? 0 : (float) (sum / cell));
           }
         });
   }
 
+  /** See {@link org.deixis.backend.Backend#regionPoolBackward}. */
   void regionPoolBackward(
       int batch, int height, int width, int rows, int columns, Array dy, Array dx) {
     FloatBuffer from = floats(dy);
     FloatBuffer to = floats(dx);
-    pool.parallelFor(
-        batch,
-        b -> {
-          float[] line = new float[width];
-          for (int i = 0; i < height; i++) {
-            Arrays.fill(line, 0);
-            for (int r = 0; r < rows; r++) {
-              if (i < low(r, height, rows) || i >= high(r, height, rows)) {
-                continue;
-              }
-              for (int c = 0; c < columns; c++) {
-                float g =
-                    from.get(start(dy) + (b * rows + r) * columns + c)
-                        / cell(r, c, height, width, rows, columns);
-                for (int j = low(c, width, columns); j < high(c, width, columns); j++) {
-                  line[j] += g;
-                }
+    each(
+        batch * height,
+        width,
+        task -> {
+          int b = task / height;
+          int i = task % height;
+          float[] line = Scratch.here().zeros(0, width);
+          for (int row = 0; row < rows; row++) {
+            int top = row * height / rows;
+            int bottom = ((row + 1) * height + rows - 1) / rows;
+            if (i < top || i >= bottom) {
+              continue;
+            }
+            for (int column = 0; column < columns; column++) {
+              int left = column * width / columns;
+              int right = ((column + 1) * width + columns - 1) / columns;
+              float share =
+                  from.get(start(dy) + (b * rows + row) * columns + column)
+                      / ((bottom - top) * (right - left));
+              for (int j = left; j < right; j++) {
+                line[j] += share;
               }
             }
-            to.put(start(dx) + (b * height + i) * width, line);
           }
+          to.put(start(dx) + task * width, line, 0, width);
         });
-  }
-
-  private static int low(int cell, int extent, int cells) {
-    return cell * extent / cells;
-  }
-
-  private static int high(int cell, int extent, int cells) {
-    return ((cell + 1) * extent + cells - 1) / cells;
-  }
-
-  private static int cell(int r, int c, int height, int width, int rows, int columns) {
-    return (high(r, height, rows) - low(r, height, rows))
-        * (high(c, width, columns) - low(c, width, columns));
   }
 }

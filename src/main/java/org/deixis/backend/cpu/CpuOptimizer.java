@@ -1,7 +1,6 @@
 package org.deixis.backend.cpu;
 
 import java.nio.FloatBuffer;
-import java.util.ArrayList;
 import java.util.List;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorOperators;
@@ -11,28 +10,21 @@ import org.deixis.backend.Array;
 import org.deixis.backend.HostBuffer;
 
 /**
- * AdamW over all parameters at once, cut into pieces of equal size whatever the parameters' own
- * sizes.
+ * Gradient norm and AdamW over all parameters at once, in tasks of equal size whatever the
+ * parameters' sizes are. Gradients and the copy that the forward reads may be F16 or BF16.
  */
 final class CpuOptimizer {
-  private static final VectorSpecies<Float> SPECIES = FloatVector.SPECIES_PREFERRED;
+  private static final VectorSpecies<Float> S = VectorMath.SPECIES;
+  private static final int L = VectorMath.LANES;
 
-  /** Elements of a piece: four arrays of it fit the first-level cache. */
-  private static final int PIECE = 2048;
+  /** Elements of a tile: four of them fit the first-level cache. */
+  private static final int TILE = 2048;
 
-  /** Pieces that one task takes, so that a task is worth handing out. */
-  private static final int RUN = 16;
+  /** Elements of a task, at most. */
+  private static final int TASK = 16 * TILE;
 
-  private record Piece(int slot, int from, int length) {}
-
-  private static final class Scratch {
-    final float[] p = new float[PIECE];
-    final float[] g = new float[PIECE];
-    final float[] m = new float[PIECE];
-    final float[] v = new float[PIECE];
-  }
-
-  private static final ThreadLocal<Scratch> SCRATCH = ThreadLocal.withInitial(Scratch::new);
+  /** As in torch.nn.utils.clip_grad_norm_. */
+  private static final double CLIP_EPS = 1e-6;
 
   private final WorkerPool pool;
 
@@ -40,143 +32,186 @@ final class CpuOptimizer {
     this.pool = pool;
   }
 
-  private static List<Piece> pieces(List<Array> arrays) {
-    List<Piece> pieces = new ArrayList<>();
-    for (int s = 0; s < arrays.size(); s++) {
-      int n = Math.toIntExact(arrays.get(s).size());
-      for (int from = 0; from < n; from += PIECE) {
-        pieces.add(new Piece(s, from, Math.min(PIECE, n - from)));
+  /** Cuts arrays of the given sizes into tasks: pairs of an array's index and a start. */
+  private static int cut(int count, java.util.function.IntToLongFunction size, Scratch scratch) {
+    int tasks = 0;
+    for (int i = 0; i < count; i++) {
+      tasks += Math.toIntExact((size.applyAsLong(i) + TASK - 1) / TASK);
+    }
+    int[] list = scratch.ints(2 * tasks);
+    int at = 0;
+    for (int i = 0; i < count; i++) {
+      for (long from = 0; from < size.applyAsLong(i); from += TASK) {
+        list[at++] = i;
+        list[at++] = Math.toIntExact(from);
       }
     }
-    return pieces;
+    return tasks;
   }
 
-  private static FloatBuffer floats(Array a) {
-    return HostBuffer.of(a).floats();
-  }
-
-  private static int at(Array a, Piece piece) {
-    return Math.toIntExact(a.offset()) + piece.from;
-  }
-
-  /** Runs {@code body} over all pieces, a run of neighbours a task. */
-  private void each(List<Piece> pieces, java.util.function.IntConsumer body) {
-    int tasks = (pieces.size() + RUN - 1) / RUN;
-    pool.parallelFor(
-        tasks,
-        t -> {
-          for (int i = t * RUN; i < Math.min(pieces.size(), (t + 1) * RUN); i++) {
-            body.accept(i);
-          }
-        });
-  }
-
+  /** See {@link org.deixis.backend.Backend#gradientNorm}. */
   void gradientNorm(List<Array> gradients, double maxNorm, Array control) {
-    List<Piece> pieces = pieces(gradients);
-    double[] sums = new double[pieces.size()];
-    each(
-        pieces,
-        i -> {
-          Piece piece = pieces.get(i);
-          float[] g = SCRATCH.get().g;
-          Array a = gradients.get(piece.slot);
-          floats(a).get(at(a, piece), g, 0, piece.length);
-          sums[i] = squares(g, piece.length);
-        });
-    double sum = 0;
-    for (double s : sums) { // in order of the pieces: the same bits whoever computed them
-      sum += s;
+    Scratch scratch = Scratch.here();
+    int tasks = cut(gradients.size(), i -> gradients.get(i).size(), scratch);
+    int[] list = scratch.ints(2 * tasks);
+    double[] sums = scratch.doubles(tasks);
+    pool.parallelFor(
+        tasks, task -> sums[task] = squares(gradients.get(list[2 * task]), list[2 * task + 1]));
+    double squares = 0;
+    for (int task = 0; task < tasks; task++) {
+      squares += sums[task];
     }
-    FloatBuffer c = floats(control);
+    FloatBuffer c = HostBuffer.of(control).floats();
     int at = Math.toIntExact(control.offset());
     double scale = c.get(at + AdamW.SCALE);
-    double norm = Math.sqrt(sum) / scale;
-    boolean overflow = !(norm <= Float.MAX_VALUE);
+    double norm = Math.sqrt(squares) / scale;
+    double clip = maxNorm == 0 ? 1 : Math.min(1, maxNorm / (norm + CLIP_EPS));
     c.put(at + AdamW.NORM, (float) norm);
-    c.put(at + AdamW.OVERFLOW, overflow ? 1 : 0);
-    double clip = maxNorm > 0 ? Math.min(1, maxNorm / (norm + 1e-6)) : 1;
+    c.put(at + AdamW.OVERFLOW, Double.isFinite(norm) ? 0 : 1);
     c.put(at + AdamW.CLIP, (float) (clip / scale));
   }
 
-  private static double squares(float[] g, int n) {
-    FloatVector a = FloatVector.zero(SPECIES);
-    FloatVector b = FloatVector.zero(SPECIES);
-    int lanes = SPECIES.length();
-    int i = 0;
-    for (; i + 2 * lanes <= n; i += 2 * lanes) {
-      FloatVector x = FloatVector.fromArray(SPECIES, g, i);
-      FloatVector y = FloatVector.fromArray(SPECIES, g, i + lanes);
-      a = x.fma(x, a);
-      b = y.fma(y, b);
-    }
-    double sum = a.add(b).reduceLanes(VectorOperators.ADD);
-    for (; i < n; i++) {
-      sum += (double) g[i] * g[i];
+  /** Σg² of one task. */
+  private static double squares(Array gradient, int from) {
+    Scratch scratch = Scratch.here();
+    HalfTile g = HalfTile.of(gradient);
+    float[] tile = scratch.floats(0, TILE + 4 * L);
+    float[] lanes = scratch.floats(1, L);
+    int end = (int) Math.min(gradient.size(), (long) from + TASK);
+    double sum = 0;
+    for (int at = from; at < end; at += TILE) {
+      int n = Math.min(TILE, end - at);
+      g.read(scratch, at, n, tile);
+      java.util.Arrays.fill(tile, n, Math.min(tile.length, n + 4 * L), 0);
+      squares(tile, n).intoArray(lanes, 0);
+      double part = 0;
+      for (int lane = 0; lane < L; lane++) {
+        part += lanes[lane];
+      }
+      if (!Double.isFinite(part)) { // perhaps only the squares leave the floats
+        part = 0;
+        for (int i = 0; i < n; i++) {
+          part += (double) tile[i] * tile[i];
+        }
+      }
+      sum += part;
     }
     return sum;
   }
 
+  private static FloatVector squares(float[] tile, int n) {
+    FloatVector a = FloatVector.zero(S);
+    FloatVector b = FloatVector.zero(S);
+    FloatVector c = FloatVector.zero(S);
+    FloatVector d = FloatVector.zero(S);
+    for (int i = 0; i < n; i += 4 * L) {
+      FloatVector w = FloatVector.fromArray(S, tile, i);
+      FloatVector x = FloatVector.fromArray(S, tile, i + L);
+      FloatVector y = FloatVector.fromArray(S, tile, i + 2 * L);
+      FloatVector z = FloatVector.fromArray(S, tile, i + 3 * L);
+      a = w.fma(w, a);
+      b = x.fma(x, b);
+      c = y.fma(y, c);
+      d = z.fma(z, d);
+    }
+    return a.add(b).add(c.add(d));
+  }
+
+  /** The scalars of one parameter's step. */
+  private record Step(
+      float clip,
+      float beta1,
+      float rest1,
+      float beta2,
+      float rest2,
+      float decay,
+      float rate,
+      float rootCorrection,
+      float eps) {}
+
+  /** See {@link org.deixis.backend.Backend#adamW}. */
   void adamW(AdamW spec, List<AdamW.Slot> slots, Array control) {
-    FloatBuffer c = floats(control);
+    FloatBuffer c = HostBuffer.of(control).floats();
     int at = Math.toIntExact(control.offset());
     if (c.get(at + AdamW.OVERFLOW) != 0) {
       return;
     }
     double step = c.get(at + AdamW.STEP) + 1.0;
-    float rate = c.get(at + AdamW.LR);
+    double correction1 = 1 - Math.pow(spec.beta1(), step);
+    double correction2 = 1 - Math.pow(spec.beta2(), step);
+    float learningRate = c.get(at + AdamW.LR);
     float clip = c.get(at + AdamW.CLIP);
-    float correction1 = (float) (1 / (1 - Math.pow(spec.beta1(), step)));
-    float correction2 = (float) (1 / (1 - Math.pow(spec.beta2(), step)));
-    List<Piece> pieces = pieces(slots.stream().map(AdamW.Slot::parameter).toList());
-    each(
-        pieces,
-        i -> {
-          Piece piece = pieces.get(i);
-          AdamW.Slot s = slots.get(piece.slot);
-          Scratch x = SCRATCH.get();
-          int n = piece.length;
-          floats(s.parameter()).get(at(s.parameter(), piece), x.p, 0, n);
-          floats(s.gradient()).get(at(s.gradient(), piece), x.g, 0, n);
-          floats(s.m()).get(at(s.m(), piece), x.m, 0, n);
-          floats(s.v()).get(at(s.v(), piece), x.v, 0, n);
-          float r = rate * s.rateFactor();
-          update(x, n, spec, clip, 1 - r * s.weightDecay(), r * correction1, correction2);
-          floats(s.parameter()).put(at(s.parameter(), piece), x.p, 0, n);
-          floats(s.m()).put(at(s.m(), piece), x.m, 0, n);
-          floats(s.v()).put(at(s.v(), piece), x.v, 0, n);
-          if (s.half() != null) {
-            floats(s.half()).put(at(s.half(), piece), x.p, 0, n);
-          }
+    Scratch scratch = Scratch.here();
+    int tasks = cut(slots.size(), i -> slots.get(i).parameter().size(), scratch);
+    int[] list = scratch.ints(2 * tasks);
+    pool.parallelFor(
+        tasks,
+        task -> {
+          AdamW.Slot slot = slots.get(list[2 * task]);
+          double rate = (double) learningRate * slot.rateFactor();
+          Step s =
+              new Step(
+                  clip,
+                  spec.beta1(),
+                  (float) (1 - (double) spec.beta1()),
+                  spec.beta2(),
+                  (float) (1 - (double) spec.beta2()),
+                  (float) (-rate * slot.weightDecay()),
+                  (float) (rate / correction1),
+                  (float) (1 / Math.sqrt(correction2)),
+                  spec.eps());
+          update(s, slot, list[2 * task + 1]);
         });
   }
 
-  /** The update of one piece; vectors for the most of it, the same arithmetic for the rest. */
-  private static void update(
-      Scratch x, int n, AdamW spec, float clip, float keep, float rate, float correction2) {
-    float b1 = spec.beta1();
-    float b2 = spec.beta2();
-    float eps = spec.eps();
-    int i = 0;
-    for (; i + SPECIES.length() <= n; i += SPECIES.length()) {
-      FloatVector g = FloatVector.fromArray(SPECIES, x.g, i).mul(clip);
-      FloatVector m = FloatVector.fromArray(SPECIES, x.m, i).mul(b1).add(g.mul(1 - b1));
-      FloatVector v = FloatVector.fromArray(SPECIES, x.v, i).mul(b2).add(g.mul(g).mul(1 - b2));
-      m.intoArray(x.m, i);
-      v.intoArray(x.v, i);
-      FloatVector root = v.mul(correction2).lanewise(VectorOperators.SQRT).add(eps);
-      FloatVector.fromArray(SPECIES, x.p, i).mul(keep).sub(m.mul(rate).div(root)).intoArray(x.p, i);
-    }
-    for (; i < n; i++) {
-      float g = x.g[i] * clip;
-      x.m[i] = x.m[i] * b1 + g * (1 - b1);
-      x.v[i] = x.v[i] * b2 + g * g * (1 - b2);
-      float root = (float) Math.sqrt(x.v[i] * correction2) + eps;
-      x.p[i] = x.p[i] * keep - x.m[i] * rate / root;
+  private static void update(Step s, AdamW.Slot slot, int from) {
+    Scratch scratch = Scratch.here();
+    float[] p = scratch.floats(0, TILE + L);
+    float[] g = scratch.floats(1, TILE + L);
+    float[] m = scratch.floats(2, TILE + L);
+    float[] v = scratch.floats(3, TILE + L);
+    HalfTile parameter = HalfTile.of(slot.parameter());
+    HalfTile gradient = HalfTile.of(slot.gradient());
+    HalfTile first = HalfTile.of(slot.m());
+    HalfTile second = HalfTile.of(slot.v());
+    HalfTile half = slot.half() == null ? null : HalfTile.of(slot.half());
+    int end = (int) Math.min(slot.parameter().size(), (long) from + TASK);
+    for (int at = from; at < end; at += TILE) {
+      int n = Math.min(TILE, end - at);
+      parameter.read(scratch, at, n, p);
+      gradient.read(scratch, at, n, g);
+      first.read(scratch, at, n, m);
+      second.read(scratch, at, n, v);
+      update(s, n, p, g, m, v);
+      parameter.write(scratch, at, n, p);
+      first.write(scratch, at, n, m);
+      second.write(scratch, at, n, v);
+      if (half != null) {
+        half.write(scratch, at, n, p);
+      }
     }
   }
 
+  private static void update(Step s, int n, float[] p, float[] g, float[] m, float[] v) {
+    for (int i = 0; i < n; i += L) {
+      FloatVector gradient = FloatVector.fromArray(S, g, i).mul(s.clip);
+      FloatVector first = FloatVector.fromArray(S, m, i).mul(s.beta1).add(gradient.mul(s.rest1));
+      FloatVector second =
+          FloatVector.fromArray(S, v, i).mul(s.beta2).add(gradient.mul(gradient).mul(s.rest2));
+      FloatVector root = second.lanewise(VectorOperators.SQRT).mul(s.rootCorrection).add(s.eps);
+      FloatVector old = FloatVector.fromArray(S, p, i);
+      // old − share·old in one rounding: 1 − share as a float would lose most of share
+      old.fma(FloatVector.broadcast(S, s.decay), old)
+          .sub(first.mul(s.rate).div(root))
+          .intoArray(p, i);
+      first.intoArray(m, i);
+      second.intoArray(v, i);
+    }
+  }
+
+  /** See {@link org.deixis.backend.Backend#advance}. */
   void advance(int growthInterval, Array control) {
-    FloatBuffer c = floats(control);
+    FloatBuffer c = HostBuffer.of(control).floats();
     int at = Math.toIntExact(control.offset());
     if (c.get(at + AdamW.OVERFLOW) != 0) {
       c.put(at + AdamW.SCALE, Math.max(1, c.get(at + AdamW.SCALE) / 2));

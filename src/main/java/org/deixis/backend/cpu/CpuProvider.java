@@ -34,6 +34,7 @@ public final class CpuProvider implements Backends.Provider {
 
   @Override
   public Backend create() {
-    return HalfStorage.over(new CpuBackend());
+    CpuBackend cpu = new CpuBackend();
+    return HalfStorage.over(cpu, cpu.pool(), CpuBackend.HALF_METHODS);
   }
 }

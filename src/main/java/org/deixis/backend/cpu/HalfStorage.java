@@ -5,7 +5,6 @@ import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.lang.reflect.Proxy;
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -20,19 +19,36 @@ import org.deixis.core.DType;
 import org.deixis.core.Shape;
 
 /**
- * Lets a backend whose kernels compute in fp32 work on arrays that are stored in half: each such
- * argument is converted to fp32 before the call, and what the call writes is rounded back after it.
- * Calls without half arguments pass through. It is what proves mixed precision's logic without a
- * GPU, not a way to save time.
+ * Lets every kernel of a host backend that computes in F32 take arrays stored as F16 or BF16: they
+ * are widened to scratch arrays before the call, and what the call wrote is rounded back to nearest
+ * even after it. Calls without such arrays pass straight on. Arrays that overlap in memory overlap
+ * in the scratch memory too.
  *
- * <p>Every kernel of {@link Backend} takes what it reads first and what it writes last; {@link
- * #WRITTEN} says how many array arguments at the end are written.
+ * <p>The result owns the memory: its arrays name it, not the inner backend, as theirs.
  */
 final class HalfStorage implements InvocationHandler {
-  /** Written arrays at the end of a kernel's arguments, where it is not one. */
-  private static final Map<String, Integer> WRITTEN =
+  /**
+   * How many of the last arrays in a method's argument list it writes. A method of the interface
+   * that is missing here cannot be called with half arrays.
+   */
+  static final Map<String, Integer> WRITTEN =
       Map.ofEntries(
+          Map.entry("fill", 1),
+          Map.entry("copy", 1),
+          Map.entry("transpose", 1),
+          Map.entry("copyColumns", 1),
+          Map.entry("repeat", 1),
+          Map.entry("reduce", 1),
+          Map.entry("unary", 1),
+          Map.entry("unaryBackward", 1),
+          Map.entry("binary", 1),
+          Map.entry("axpby", 1),
           Map.entry("gemm", 2),
+          Map.entry("conv2d", 1),
+          Map.entry("conv2dBackwardData", 1),
+          Map.entry("conv2dBackwardWeight", 1),
+          Map.entry("softmax", 1),
+          Map.entry("softmaxBackward", 1),
           Map.entry("layerNorm", 3),
           Map.entry("layerNormBackward", 3),
           Map.entry("groupNorm", 2),
@@ -43,61 +59,92 @@ final class HalfStorage implements InvocationHandler {
           Map.entry("attentionBackward", 3),
           Map.entry("regionAttention", 2),
           Map.entry("regionAttentionBackward", 3),
+          Map.entry("embedding", 1),
+          Map.entry("embeddingBackward", 1),
+          Map.entry("patchGather", 1),
+          Map.entry("patchScatter", 1),
+          Map.entry("mergeGather", 1),
+          Map.entry("mergeScatter", 1),
+          Map.entry("resize", 1),
+          Map.entry("resizeBackward", 1),
+          Map.entry("regionPool", 1),
+          Map.entry("regionPoolBackward", 1),
           Map.entry("maskLoss", 2),
           Map.entry("binaryLoss", 2),
           Map.entry("crossEntropy", 2),
-          Map.entry("gruCellBackward", 3));
+          Map.entry("gruCell", 1),
+          Map.entry("gruCellBackward", 3),
+          Map.entry("dropout", 1),
+          Map.entry("gradientNorm", 1),
+          Map.entry("adamW", 0), // its slots say which of theirs are written
+          Map.entry("advance", 1));
 
-  /** These know half types themselves, or move bytes. */
-  private static final Set<String> AS_THEY_ARE = Set.of("copy", "upload", "download");
+  /** Elements that a task converts. */
+  private static final int TILE = 4096;
 
-  private final CpuBackend inner;
-  private final HostMemory memory;
-  private final Backend self;
+  private final Backend inner;
+  private final WorkerPool pool;
+  private final Set<String> able;
+  private HostMemory memory;
 
-  private HalfStorage(CpuBackend inner) {
+  private HalfStorage(Backend inner, WorkerPool pool, Set<String> able) {
     this.inner = inner;
-    self =
-        (Backend)
-            Proxy.newProxyInstance(
-                Backend.class.getClassLoader(), new Class<?>[] {Backend.class}, this);
-    memory = new HostMemory(self);
+    this.pool = pool;
+    this.able = able;
   }
 
-  /** {@code inner} with half storage; the result owns it. */
-  static Backend over(CpuBackend inner) {
-    return new HalfStorage(inner).self;
+  /**
+   * @param inner a backend whose arrays are host memory
+   * @param pool shares the conversions
+   * @param able methods of {@code inner} that take half arrays themselves
+   */
+  static Backend over(Backend inner, WorkerPool pool, Set<String> able) {
+    HalfStorage handler = new HalfStorage(inner, pool, Set.copyOf(able));
+    Backend outer =
+        (Backend)
+            Proxy.newProxyInstance(
+                Backend.class.getClassLoader(), new Class<?>[] {Backend.class}, handler);
+    handler.memory = new HostMemory(outer);
+    return outer;
   }
 
   @Override
-  public Object invoke(Object proxy, Method method, Object[] arguments) throws Throwable {
+  public Object invoke(Object self, Method method, Object[] arguments) throws Throwable {
     switch (method.getName()) {
       case "memory":
-        return (Memory) memory;
-      case "supports":
-        return arguments[0] == DType.F32 || ((DType) arguments[0]).isHalf();
+        return memory;
       case "allocate":
-        return allocate((Shape) arguments[0], (DType) arguments[1]);
-      case "close":
-        memory.trim();
-        return call(method, arguments);
+        return allocate(memory, (Shape) arguments[0], (DType) arguments[1]);
+      case "supports":
+        return ((DType) arguments[0]).isHalf() || inner.supports((DType) arguments[0]);
       case "equals":
-        return proxy == arguments[0];
+        return self == arguments[0];
       case "hashCode":
-        return System.identityHashCode(proxy);
+        return System.identityHashCode(self);
+      case "close":
+        call(method, arguments);
+        memory.trim();
+        return null;
+      case "upload", "download":
+        return call(method, arguments); // bytes, whatever they mean
       default:
-        if (arguments == null || AS_THEY_ARE.contains(method.getName()) || !anyHalf(arguments)) {
-          return call(method, arguments);
-        }
-        try (Scope scope = Scope.open()) {
-          return converted(method, arguments);
-        }
+        break;
     }
-  }
-
-  private Array allocate(Shape shape, DType dtype) {
-    return new Array(
-        memory.allocate(Math.multiplyExact(shape.size(), dtype.bytes())), 0, shape, dtype);
+    if (arguments == null || able.contains(method.getName()) || !anyHalf(arguments)) {
+      return call(method, arguments);
+    }
+    if (method.getName().equals("copy")) {
+      copy((Array) arguments[0], (Array) arguments[1]);
+      return null;
+    }
+    Integer written = WRITTEN.get(method.getName());
+    if (written == null) {
+      throw new IllegalStateException(
+          "backend " + inner.name() + " has no half-precision " + method.getName());
+    }
+    try (Scope scope = Scope.open()) {
+      return new Conversion(arguments, written).call(method);
+    }
   }
 
   private Object call(Method method, Object[] arguments) throws Throwable {
@@ -108,18 +155,21 @@ final class HalfStorage implements InvocationHandler {
     }
   }
 
-  private static boolean half(Object argument) {
-    return argument instanceof Array a && a.dtype().isHalf();
+  private static Array allocate(Memory memory, Shape shape, DType dtype) {
+    Buffer buffer = memory.allocate(Math.multiplyExact(shape.size(), dtype.bytes()));
+    return new Array(buffer, 0, shape, dtype);
   }
 
   private static boolean anyHalf(Object[] arguments) {
     for (Object argument : arguments) {
-      if (half(argument)) {
-        return true;
-      }
-      if (argument instanceof List<?> list) {
-        for (Object o : list) {
-          if (half(o) || o instanceof AdamW.Slot s && (half(s.gradient()) || half(s.half()))) {
+      if (argument instanceof Array array) {
+        if (array.dtype().isHalf()) {
+          return true;
+        }
+      } else if (argument instanceof List<?> list) {
+        for (Object item : list) {
+          if (item instanceof Array array && array.dtype().isHalf()
+              || item instanceof AdamW.Slot slot && anyHalf(arrays(slot))) {
             return true;
           }
         }
@@ -128,61 +178,157 @@ final class HalfStorage implements InvocationHandler {
     return false;
   }
 
-  /** Which elements an array stands for: arguments that share them must share their copy. */
-  private record Place(Buffer buffer, long offset, long size) {}
+  private static Array[] arrays(AdamW.Slot slot) {
+    return new Array[] {slot.parameter(), slot.gradient(), slot.m(), slot.v(), slot.half()};
+  }
 
-  private Object converted(Method method, Object[] arguments) throws Throwable {
-    Map<Place, Array> copies = new HashMap<>();
-    List<Array[]> written = new ArrayList<>();
-    Object[] replaced = arguments.clone();
-    int outputs = WRITTEN.getOrDefault(method.getName(), 1);
-    for (int i = arguments.length - 1; i >= 0; i--) {
-      if (method.getParameterTypes()[i] == Array.class) {
-        boolean output = outputs-- > 0;
-        if (half(arguments[i])) {
-          Array a = (Array) arguments[i];
-          Array copy = widened(a, copies);
-          replaced[i] = copy;
-          if (output) {
-            written.add(new Array[] {copy, a});
+  /** Converts between F32, F16 and BF16. */
+  private void copy(Array x, Array y) {
+    if (x.dtype() == DType.F64 || y.dtype() == DType.F64) {
+      throw new IllegalStateException("no copy from " + x + " to " + y + " on " + inner.name());
+    }
+    HalfTile from = HalfTile.of(x);
+    HalfTile to = HalfTile.of(y);
+    long n = x.size();
+    pool.parallelFor(
+        Math.toIntExact((n + TILE - 1) / TILE),
+        tile -> {
+          Scratch scratch = Scratch.here();
+          float[] values = scratch.floats(0, TILE + VectorMath.LANES);
+          int count = (int) Math.min(TILE, n - (long) tile * TILE);
+          from.read(scratch, tile * TILE, count, values);
+          to.write(scratch, tile * TILE, count, values);
+        });
+  }
+
+  /** A stretch of half-precision memory and its F32 counterpart. */
+  private static final class Piece {
+    final Buffer buffer;
+    final DType dtype;
+    long from;
+    long end;
+    Array wide;
+
+    Piece(Array array) {
+      buffer = array.buffer();
+      dtype = array.dtype();
+      from = array.offset();
+      end = array.offset() + array.size();
+    }
+
+    boolean touches(Piece other) {
+      return buffer == other.buffer && dtype == other.dtype && from < other.end && other.from < end;
+    }
+
+    boolean holds(Array array) {
+      return buffer == array.buffer()
+          && dtype == array.dtype()
+          && from <= array.offset()
+          && array.offset() + array.size() <= end;
+    }
+
+    Array view(Array array) {
+      return new Array(wide.buffer(), array.offset() - from, array.shape(), DType.F32);
+    }
+  }
+
+  /** One call's arguments, widened. */
+  private final class Conversion {
+    private final List<Piece> pieces = new ArrayList<>();
+    private final List<Array> outputs = new ArrayList<>();
+    private final Object[] arguments;
+
+    Conversion(Object[] given, int written) {
+      arguments = given.clone();
+      int left = written;
+      for (int i = given.length - 1; i >= 0; i--) {
+        if (given[i] instanceof Array || given[i] == null) {
+          // a null stands for an array that was not wanted; no other argument may be null
+          find((Array) given[i], left-- > 0);
+        } else if (given[i] instanceof List<?> list) {
+          for (Object item : list) {
+            if (item instanceof Array array) {
+              find(array, false);
+            } else if (item instanceof AdamW.Slot slot) {
+              Array[] all = arrays(slot);
+              for (int j = 0; j < all.length; j++) {
+                find(all[j], j != 1); // all but the gradient
+              }
+            }
           }
         }
-      } else if (arguments[i] instanceof List<?> list) {
-        replaced[i] = list.stream().map(o -> widened(o, copies, written)).toList();
+      }
+      for (Piece piece : pieces) {
+        Shape shape = Shape.of(Math.toIntExact(piece.end - piece.from));
+        piece.wide = allocate(memory, shape, DType.F32);
+        copy(new Array(piece.buffer, piece.from, shape, piece.dtype), piece.wide);
+      }
+      for (int i = 0; i < given.length; i++) {
+        arguments[i] = replaced(given[i]);
       }
     }
-    Object result = call(method, replaced);
-    for (Array[] pair : written) {
-      inner.copy(pair[0], pair[1]);
-    }
-    return result;
-  }
 
-  private Object widened(Object element, Map<Place, Array> copies, List<Array[]> written) {
-    if (element instanceof AdamW.Slot s) {
-      Array copy = s.half() == null ? null : allocate(s.half().shape(), DType.F32);
-      if (copy != null) {
-        // A skipped step leaves the half copy as it is: start from it, so that writing back changes
-        // nothing.
-        inner.copy(s.half(), copy);
-        written.add(new Array[] {copy, s.half()});
+    private void find(Array array, boolean output) {
+      if (array == null || !array.dtype().isHalf()) {
+        return;
       }
-      Array gradient = half(s.gradient()) ? widened(s.gradient(), copies) : s.gradient();
-      return new AdamW.Slot(
-          s.parameter(), gradient, s.m(), s.v(), copy, s.rateFactor(), s.weightDecay());
+      if (output) {
+        outputs.add(array);
+      }
+      Piece piece = new Piece(array);
+      for (int i = pieces.size() - 1; i >= 0; i--) {
+        Piece other = pieces.get(i);
+        if (piece.touches(other)) {
+          piece.from = Math.min(piece.from, other.from);
+          piece.end = Math.max(piece.end, other.end);
+          pieces.remove(i);
+        }
+      }
+      pieces.add(piece);
     }
-    return half(element) ? widened((Array) element, copies) : element;
-  }
 
-  private Array widened(Array a, Map<Place, Array> copies) {
-    Array copy =
-        copies.computeIfAbsent(
-            new Place(a.buffer(), a.offset(), a.size()),
-            p -> {
-              Array made = allocate(a.shape(), DType.F32);
-              inner.copy(a, made);
-              return made;
-            });
-    return copy.view(a.shape());
+    private Object replaced(Object argument) {
+      if (argument instanceof Array array && array.dtype().isHalf()) {
+        return wide(array);
+      }
+      if (argument instanceof List<?> list) {
+        List<Object> all = new ArrayList<>(list.size());
+        for (Object item : list) {
+          all.add(
+              item instanceof AdamW.Slot slot
+                  ? new AdamW.Slot(
+                      wide(slot.parameter()),
+                      wide(slot.gradient()),
+                      wide(slot.m()),
+                      wide(slot.v()),
+                      wide(slot.half()),
+                      slot.rateFactor(),
+                      slot.weightDecay())
+                  : item instanceof Array array ? wide(array) : item);
+        }
+        return all;
+      }
+      return argument;
+    }
+
+    private Array wide(Array array) {
+      if (array == null || !array.dtype().isHalf()) {
+        return array;
+      }
+      for (Piece piece : pieces) {
+        if (piece.holds(array)) {
+          return piece.view(array);
+        }
+      }
+      throw new IllegalStateException("no scratch memory for " + array);
+    }
+
+    Object call(Method method) throws Throwable {
+      Object result = HalfStorage.this.call(method, arguments);
+      for (Array output : outputs) {
+        copy(wide(output), output);
+      }
+      return result;
+    }
   }
 }

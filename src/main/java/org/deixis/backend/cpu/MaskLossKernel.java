@@ -93,14 +93,26 @@ final class MaskLossKernel {
     if (s.batch() == 0) {
       return;
     }
-    if (logits.size() == 0 || mask.size() == 0) {
-      throw new IllegalStateException("a mask loss of pictures without pixels");
+    if (mask.size() == 0) { // pictures without pixels: a mean over nothing
+      zero(loss);
+      if (dLogits != null) {
+        zero(dLogits);
+      }
+      return;
     }
     MaskLossKernel kernel = new MaskLossKernel(s, logits, mask);
     pool.parallelFor(
         s.batch() * kernel.bands, task -> kernel.band(task / kernel.bands, task % kernel.bands));
     for (int b = 0; b < s.batch(); b++) {
       kernel.finish(b, loss, dLogits);
+    }
+  }
+
+  private static void zero(Array array) {
+    FloatBuffer floats = HostBuffer.of(array).floats();
+    int start = Math.toIntExact(array.offset());
+    for (int i = 0; i < array.size(); i++) {
+      floats.put(start + i, 0);
     }
   }
 

@@ -21,6 +21,7 @@ final class Scratch {
   private double[] doubles = new double[0];
   private long[] longs = new long[0];
   private int[] ints = new int[0];
+  private short[] shorts = new short[0];
   private byte[] bytes = new byte[0];
 
   private Scratch() {}
@@ -65,6 +66,13 @@ final class Scratch {
       ints = new int[grown(length)];
     }
     return ints;
+  }
+
+  short[] shorts(int length) {
+    if (shorts.length < length) {
+      shorts = new short[grown(length)];
+    }
+    return shorts;
   }
 
   byte[] bytes(int length) {
