@@ -47,7 +47,7 @@ final class DemoCommand extends BaseCommand {
     Demo.run(engine.backend(err), config, folder, out, quiet ? null : err);
     out.printf(
         "try: ./deixis predict --model %s --image %s --text \"the red circle\" --out found%n",
-        folder.resolve("model"), folder.resolve("scenes/images/..."));
+        folder.resolve("model"), folder.resolve("scenes/images/scene_val_000000.png"));
     return 0;
   }
 }

@@ -18,10 +18,12 @@ import org.deixis.data.TextTokenizer;
 import org.deixis.eval.Evaluator;
 import org.deixis.eval.Metrics;
 import org.deixis.eval.MetricsFile;
+import org.deixis.infer.Overlay;
 import org.deixis.infer.Segmenter;
 import org.deixis.model.gres.GuideModel;
 import org.deixis.train.log.MetricsLog;
 import org.deixis.train.log.ProgressBar;
+import org.deixis.train.report.ContactSheet;
 import org.deixis.train.report.HtmlReport;
 
 /**
@@ -33,6 +35,11 @@ public final class TrainingReport {
   private static final int EVERY = 11;
 
   private static final int MOST = 36;
+
+  /** How many of them stand on the contact sheet, and in a row of it. */
+  private static final int SHEET = 8;
+
+  private static final int SHEET_COLUMNS = 4;
 
   private TrainingReport() {}
 
@@ -95,6 +102,11 @@ public final class TrainingReport {
     samples.forEach(report::sample);
     Path file = folder.resolve("report.html");
     report.write(file);
+    if (!samples.isEmpty()) {
+      Overlay.write(
+          folder.resolve("gallery.png"),
+          ContactSheet.png(samples.subList(0, Math.min(SHEET, samples.size())), SHEET_COLUMNS));
+    }
     if (metrics != null) {
       out.print(metrics.table());
     }

@@ -1,0 +1,336 @@
+package org.deixis.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.Stream;
+import org.deixis.backend.Backend;
+import org.deixis.backend.Backends;
+import org.deixis.core.DType;
+import org.deixis.core.Shape;
+import org.deixis.data.Images;
+import org.deixis.data.RgbImage;
+import org.deixis.data.SceneMaker;
+import org.deixis.data.TextTokenizer;
+import org.deixis.infer.ModelFolder;
+import org.deixis.model.gres.GresConfig;
+import org.deixis.model.gres.GuideModel;
+import org.deixis.nn.ParameterSource;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Bad input at the command line: one clear line, exit code 2, and nothing half-written. */
+class BadInputTest {
+  @TempDir static Path shared;
+  private static Path model;
+  private static Path picture;
+
+  @TempDir Path dir;
+
+  private record Answer(int code, String out, String err) {
+    /** The lines of the error stream that say what is wrong. */
+    List<String> complaints() {
+      return err.lines().filter(l -> !l.startsWith("deixis: device auto")).toList();
+    }
+  }
+
+  private static Answer run(String... args) {
+    ByteArrayOutputStream out = new ByteArrayOutputStream();
+    ByteArrayOutputStream err = new ByteArrayOutputStream();
+    int code =
+        Main.run(
+            new PrintStream(out, true, StandardCharsets.UTF_8),
+            new PrintStream(err, true, StandardCharsets.UTF_8),
+            args);
+    return new Answer(
+        code, out.toString(StandardCharsets.UTF_8), err.toString(StandardCharsets.UTF_8));
+  }
+
+  private static void refused(Answer a, String... words) {
+    assertEquals(2, a.code, a.err);
+    assertEquals(1, a.complaints().size(), a.err);
+    String line = a.complaints().get(0);
+    assertTrue(line.startsWith("deixis: "), line);
+    for (String word : words) {
+      assertTrue(line.contains(word), "'" + word + "' in: " + line);
+    }
+  }
+
+  @BeforeAll
+  static void make() throws IOException {
+    model = shared.resolve("model");
+    Backend cpu = Backends.get("cpu");
+    String json =
+        """
+        {"imageHeight": 32, "imageWidth": 32,
+         "swin": {"embedDim": 8, "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "window": 4},
+         "text": {"hidden": 16, "layers": 1, "heads": 2, "intermediate": 32, "maxPositions": 24},
+         "dim": 16, "maskDim": 8, "regions": 4, "layers": 1, "heads": 2, "fusionLevels": [0], "normGroups": 4,
+         "maxTokens": 16}""";
+    try (TextTokenizer tokenizer = SceneMaker.tokenizer("simple");
+        GuideModel made =
+            new GuideModel(
+                ParameterSource.fresh(cpu, 1),
+                GresConfig.parse("tiny", json.getBytes(StandardCharsets.UTF_8))
+                    .withVocab(tokenizer.vocabSize(), tokenizer.padId()))) {
+      ModelFolder.save(model, made, tokenizer);
+    }
+    picture = shared.resolve("p.png");
+    Files.write(picture, Images.encodePng(new RgbImage(40, 60, new byte[40 * 60 * 3])));
+  }
+
+  private Path scenes() {
+    Path scenes = dir.resolve("scenes");
+    SceneMaker.write(scenes, new SceneMaker.Spec("simple", 32, 4, 2, 3, 1));
+    return scenes;
+  }
+
+  private Answer train(Path data, String... more) {
+    String[] base = {
+      "train",
+      "--data",
+      data.toString(),
+      "--out",
+      dir.resolve("run").toString(),
+      "--steps",
+      "1",
+      "--images",
+      "2",
+      "--expressions",
+      "1",
+      "--config",
+      model.resolve("config.json").toString(),
+      "--device",
+      "cpu",
+      "--quiet"
+    };
+    return run(Stream.concat(Arrays.stream(base), Arrays.stream(more)).toArray(String[]::new));
+  }
+
+  private static Path only(Path folder, String part) throws IOException {
+    try (Stream<Path> files = Files.list(folder)) {
+      return files
+          .filter(f -> f.getFileName().toString().contains(part))
+          .sorted()
+          .findFirst()
+          .orElseThrow();
+    }
+  }
+
+  private static void edit(Path file, String from, String to) throws IOException {
+    String text = Files.readString(file);
+    String changed = text.replaceFirst(from, to);
+    assertFalse(text.equals(changed), "nothing to change in " + file);
+    Files.writeString(file, changed);
+  }
+
+  @Test
+  void aMissingOrEmptyDataFolder() throws IOException {
+    refused(train(dir.resolve("nowhere")), "nowhere");
+    Path empty = Files.createDirectory(dir.resolve("empty"));
+    refused(train(empty), "empty");
+    refused(run("data", "check", empty.toString()), "empty");
+    assertFalse(Files.exists(dir.resolve("run")), "nothing is made for a run that cannot begin");
+  }
+
+  @Test
+  void damageInTheDataNamesTheRecord() throws IOException {
+    Path cut = scenes();
+    Path json = only(cut, "instances");
+    byte[] whole = Files.readAllBytes(json);
+    Files.write(json, Arrays.copyOf(whole, whole.length / 2));
+    refused(train(cut), "instances.json");
+    Files.write(json, whole);
+    Path grefs = only(cut, "grefs");
+    String refs = Files.readString(grefs);
+    edit(grefs, "\"ann_id\":\\[\\d+", "\"ann_id\":[987654");
+    refused(train(cut), "grefs", "987654");
+    Files.writeString(grefs, refs);
+    edit(grefs, "\"raw\":\"[^\"]+\"", "\"raw\":\" \"");
+    refused(train(cut), "grefs", "empty phrase");
+  }
+
+  @Test
+  void aTruncatedPictureFailsBeforeAnythingIsWritten() throws IOException {
+    Path jpeg = dir.resolve("cut.jpg");
+    byte[] whole = Images.encodeJpeg(new RgbImage(80, 80, new byte[80 * 80 * 3]));
+    Files.write(jpeg, Arrays.copyOf(whole, whole.length * 2 / 3));
+    Path out = dir.resolve("found");
+    refused(
+        run(
+            "predict",
+            "--model",
+            model.toString(),
+            "--image",
+            picture.toString(),
+            jpeg.toString(),
+            "--text",
+            "the red circle",
+            "--out",
+            out.toString(),
+            "--device",
+            "cpu"),
+        "cut.jpg");
+    assertFalse(Files.exists(out), "the good picture's answer is not left behind alone");
+  }
+
+  @Test
+  void phrasesEmptyAndEndless() {
+    refused(
+        run(
+            "predict",
+            "--model",
+            model.toString(),
+            "--image",
+            picture.toString(),
+            "--text",
+            " ",
+            "--out",
+            dir.toString(),
+            "--device",
+            "cpu"),
+        "empty phrase");
+    Answer endless =
+        run(
+            "predict",
+            "--model",
+            model.toString(),
+            "--image",
+            picture.toString(),
+            "--text",
+            "red ".repeat(10_000).strip(),
+            "--out",
+            dir.resolve("found").toString(),
+            "--device",
+            "cpu");
+    assertEquals(0, endless.code, endless.err);
+  }
+
+  @Test
+  void picturesTinyAndHuge() throws IOException {
+    Path one = dir.resolve("one.png");
+    Files.write(one, Images.encodePng(new RgbImage(1, 1, new byte[3])));
+    Answer tiny =
+        run(
+            "predict",
+            "--model",
+            model.toString(),
+            "--image",
+            one.toString(),
+            "--text",
+            "the red circle",
+            "--out",
+            dir.resolve("found").toString(),
+            "--device",
+            "cpu");
+    assertEquals(0, tiny.code, tiny.err);
+    assertEquals(3, Files.list(dir.resolve("found")).count(), "mask, overlay and JSON");
+    // Only the header claims the size: it is refused before a pixel is read.
+    byte[] png = Files.readAllBytes(one);
+    java.nio.ByteBuffer.wrap(png).putInt(16, 12_000).putInt(20, 9_000);
+    java.util.zip.CRC32 crc = new java.util.zip.CRC32();
+    crc.update(png, 12, 17);
+    java.nio.ByteBuffer.wrap(png).putInt(29, (int) crc.getValue());
+    Path huge = dir.resolve("huge.png");
+    Files.write(huge, png);
+    refused(
+        run(
+            "predict",
+            "--model",
+            model.toString(),
+            "--image",
+            huge.toString(),
+            "--text",
+            "the red circle",
+            "--out",
+            dir.resolve("huge").toString(),
+            "--device",
+            "cpu"),
+        "huge.png");
+  }
+
+  @Test
+  void namesThatDoNotExistGetTheNearest() {
+    refused(run("train", "--dat", "x", "--out", "y"), "--dat");
+    refused(run("trian"), "trian");
+    refused(run("predict", "--modle", "x"), "--mod");
+    refused(
+        run(
+            "eval",
+            "--model",
+            model.toString(),
+            "--data",
+            scenes().toString(),
+            "--out",
+            dir.toString(),
+            "--device",
+            "cpuu"),
+        "cpuu",
+        "did you mean cpu?");
+    refused(train(dir.resolve("scenes"), "--set", "diceWieght=1"), "diceWieght", "diceWeight");
+    refused(train(dir.resolve("scenes"), "--precision", "fp15"), "fp15", "fp16");
+    refused(
+        run(
+            "eval",
+            "--model",
+            model.toString(),
+            "--data",
+            dir.resolve("scenes").toString(),
+            "--out",
+            dir.toString(),
+            "--device",
+            "cuda"),
+        "cuda");
+  }
+
+  @Test
+  void aBatchThatDoesNotFitSaysWhatToLower() {
+    Backend cpu = Backends.get("cpu");
+    var memory = cpu.memory();
+    long cap = memory.stats().cap();
+    Path scenes = scenes();
+    try {
+      memory.cap(memory.stats().live() + (3L << 20));
+      refused(train(scenes, "--set", "images=4", "--set", "expressions=3"), "asked for", "lower");
+    } finally {
+      memory.cap(cap);
+    }
+    assertEquals(
+        8, cpu.allocate(Shape.of(2), DType.F32).bytes(), "the device goes on working afterwards");
+  }
+
+  @Test
+  void helpAndAnUnknownConfigurationKey() throws IOException {
+    for (String command :
+        List.of("demo", "scenes", "data", "train", "eval", "predict", "doctor", "bench")) {
+      Answer help = run(command, "--help");
+      assertEquals(0, help.code);
+      assertTrue(help.out.contains("Usage: deixis " + command), help.out);
+    }
+    Path config = dir.resolve("c.json");
+    Files.writeString(config, "{\"regoins\": 8}");
+    Answer a =
+        run(
+            "train",
+            "--data",
+            scenes().toString(),
+            "--out",
+            dir.resolve("r").toString(),
+            "--config",
+            config.toString(),
+            "--device",
+            "cpu");
+    refused(a, "regoins", "regions");
+    assertEquals(0, run("doctor").code);
+  }
+}
