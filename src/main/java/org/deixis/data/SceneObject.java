@@ -6,7 +6,7 @@ package org.deixis.data;
  * @param shape one of {@link #SHAPES}
  * @param colour one of {@link #COLOURS}
  * @param big whether it is "big"; else it is "small", and no object is in between
- * @param radius of the circle of about the same area
+ * @param radius half of its width and height, in pixels
  */
 public record SceneObject(
     String shape, String colour, boolean big, double x, double y, double radius) {
@@ -22,16 +22,11 @@ public record SceneObject(
     0xdc2828, 0x28aa3c, 0x3250dc, 0xf0d228, 0x8c32aa, 0xf07d14, 0x191919, 0x3cc8d2
   };
 
-  private static final double SQUARE = Math.sqrt(Math.PI) / 2;
-  private static final double TRIANGLE = 1.3;
-  private static final double DIAMOND = 1.25;
-  private static final double STAR = 1.4;
-  private static final double STAR_INNER = 0.6;
-  private static final double CROSS = 1.1;
-  private static final double CROSS_ARM = 0.4;
+  private static final double STAR_INNER = 0.43;
+  private static final double CROSS_ARM = 0.36;
 
   /** No point of any shape is farther from the centre than this, in radii, along an axis. */
-  static final double EXTENT = 1.4;
+  static final double EXTENT = 1;
 
   int rgb() {
     for (int i = 0; i < COLOURS.length; i++) {
@@ -50,11 +45,11 @@ public record SceneObject(
     double ay = Math.abs(dy);
     return switch (shape) {
       case "circle" -> dx * dx + dy * dy <= 1;
-      case "square" -> ax <= SQUARE && ay <= SQUARE;
-      case "diamond" -> ax + ay <= DIAMOND;
-      case "cross" -> Math.min(ax, ay) <= CROSS_ARM && Math.max(ax, ay) <= CROSS;
-      // Equilateral, pointing up: below both slanted sides and above the base.
-      case "triangle" -> dy <= TRIANGLE / 2 && Math.sqrt(3) * ax - dy <= TRIANGLE;
+      case "square" -> ax <= 1 && ay <= 1;
+      case "diamond" -> ax + ay <= 1;
+      case "cross" -> Math.min(ax, ay) <= CROSS_ARM && Math.max(ax, ay) <= 1;
+      // Pointing up, as high as wide: below both slanted sides and above the base.
+      case "triangle" -> dy <= 1 && 2 * ax - dy <= 1;
       case "star" -> star(dx, dy);
       default -> throw new IllegalStateException(shape);
     };
@@ -70,6 +65,6 @@ public record SceneObject(
     double py = distance * Math.sin(angle);
     double nx = STAR_INNER * Math.cos(fold / 2);
     double ny = STAR_INNER * Math.sin(fold / 2);
-    return (nx - STAR) * py - ny * (px - STAR) >= 0;
+    return (nx - 1) * py - ny * (px - 1) >= 0;
   }
 }
