@@ -23,6 +23,7 @@ public final class Demo {
   private static final int SIZE = 96;
   private static final int EXPRESSIONS = 8;
   private static final int VALIDATION_IMAGES = 128;
+  private static final int MOST_PICTURES = 12_000;
 
   private Demo() {}
 
@@ -39,8 +40,7 @@ public final class Demo {
     int pictures =
         Math.max(config.images(), config.steps() * config.images() * config.accumulate());
     SceneMaker.Spec seen =
-        new SceneMaker.Spec(
-            SceneMaker.SIMPLE, SIZE, pictures, 0, config.expressions(), config.seed());
+        new SceneMaker.Spec(SceneMaker.SIMPLE, SIZE, pictures, 0, EXPRESSIONS, config.seed());
     SceneMaker.Spec unseen =
         new SceneMaker.Spec(
             SceneMaker.SIMPLE, SIZE, 0, VALIDATION_IMAGES, EXPRESSIONS, config.seed());

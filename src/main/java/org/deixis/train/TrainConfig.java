@@ -103,10 +103,10 @@ public record TrainConfig(
   /** The demo's recipe: everything from scratch on simple scenes. */
   public static final TrainConfig DEMO =
       new TrainConfig(
-          8,
-          4,
+          16,
+          2,
           1,
-          1_200,
+          3_600,
           1e-3,
           1,
           0.02,
