@@ -46,6 +46,7 @@ public final class QuickBench {
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final int LIMIT_SIDE = 1024;
   private static final int COPY_ELEMENTS = 16 << 20;
+  private static final long WARM_NANOS = 700_000_000L;
 
   private final Backend backend;
   private final int rounds;
@@ -119,10 +120,13 @@ public final class QuickBench {
   }
 
   private double seconds(Runnable work) {
-    for (int i = 0; i < Math.max(5, rounds / 2); i++) {
+    // By time, not by count: a short kernel needs thousands of calls before it is compiled for
+    // good.
+    long until = System.nanoTime() + WARM_NANOS;
+    do {
       work.run();
       backend.synchronize();
-    }
+    } while (System.nanoTime() < until);
     double[] times = new double[rounds];
     for (int i = 0; i < rounds; i++) {
       long t = System.nanoTime();
@@ -223,7 +227,7 @@ public final class QuickBench {
       model.training(true);
       TrainingStep step = new TrainingStep(backend, model, new GresLoss(0.5f, 1, null), optimizer);
       Batch batch = loader.next();
-      for (int i = 0; i < 40; i++) { // compile before measuring
+      for (int i = 0; i < 250; i++) { // compile before measuring
         step.run(i, List.of(batch), 1e-3, false, null);
       }
       backend.memory().resetPeak();
@@ -270,7 +274,9 @@ public final class QuickBench {
                   Integer.toString(rounds))
               .redirectError(ProcessBuilder.Redirect.DISCARD)
               .start();
-      JsonNode answer = JSON.readTree(process.getInputStream());
+      // All of it first: a parser would close the pipe at the last brace, under the writer's last
+      // newline.
+      JsonNode answer = JSON.readTree(process.getInputStream().readAllBytes());
       if (process.waitFor() != 0) {
         throw new InputException(python + " " + script + " failed; run it by hand to see why");
       }

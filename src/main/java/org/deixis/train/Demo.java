@@ -23,7 +23,6 @@ public final class Demo {
   private static final int SIZE = 96;
   private static final int EXPRESSIONS = 8;
   private static final int VALIDATION_IMAGES = 128;
-  private static final int MOST_PICTURES = 12_000;
 
   private Demo() {}
 
