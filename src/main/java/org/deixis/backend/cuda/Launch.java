@@ -7,6 +7,7 @@ import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.javacpp.PointerPointer;
 import org.deixis.backend.Array;
 
 /**
@@ -27,8 +28,9 @@ final class Launch {
     final BytePointer memory = new BytePointer(MOST_BYTES);
     final ByteBuffer bytes = memory.asByteBuffer().order(ByteOrder.nativeOrder());
     final LongPointer size = new LongPointer(1);
-    final LongPointer extra =
+    final LongPointer words =
         new LongPointer(BUFFER_POINTER, memory.address(), BUFFER_SIZE, size.address(), END);
+    final PointerPointer<Pointer> extra = new PointerPointer<>(words);
   }
 
   private static final ThreadLocal<Arguments> OWN = ThreadLocal.withInitial(Arguments::new);
@@ -119,7 +121,7 @@ final class Launch {
             1,
             shared,
             driver.stream(),
-            (Pointer) null,
+            (PointerPointer<Pointer>) null,
             arguments.extra),
         "launch of " + name);
   }
