@@ -9,7 +9,10 @@
 // mask_gradient a thread a low-resolution logit gathers from the pixels that read it, again at full
 //              resolution. Bytes: the bitmap once a pass, and the logits; operations about 60 a pixel
 //              in the first pass and 4·40 in the second (a pixel is read by up to four logits).
-// binary_loss, cross_entropy: grid-stride; cross_entropy one block, rows in order.
+// binary_loss: grid-stride. cross_entropy: a warp a row; one block adds the rows.
+//
+// Losses and their gradients are fp32 whatever the logits are: a half gradient of a mean over a
+// picture would underflow before the loss scale reaches it.
 #include "common.cuh"
 
 DEVICE float bce(float z, float t) { return fmaxf(z, 0) - z * t + log1pf(expf(-fabsf(z))); }
@@ -88,7 +91,7 @@ KERNEL void mask_total(int pictures, int chunks, i64 pixels, float dice, const f
 }
 
 KERNEL void mask_gradient(i64 n, MASK_ARGUMENTS, float dice, const T* logits, const void* mask, int maskType,
-                          const float* factors, T* dLogits) {
+                          const float* factors, float* dLogits) {
   i64 pixels = static_cast<i64>(height) * width;
   GRID_STRIDE(i, n) {
     int sx = static_cast<int>(i % lowWidth), sy = static_cast<int>(i / lowWidth % lowHeight);
@@ -115,15 +118,16 @@ KERNEL void mask_gradient(i64 n, MASK_ARGUMENTS, float dice, const T* logits, co
         sum += w * slope;
       }
     }
-    put(dLogits + i, sum);
+    dLogits[i] = sum;
   }
 }
 
-KERNEL void binary_loss(int focal, float alpha, float gamma, const T* x, const T* target, T* loss, T* dx, i64 n) {
+KERNEL void binary_loss(int focal, float alpha, float gamma, const T* x, const void* target, int targetType,
+                        float* loss, float* dx, i64 n) {
   GRID_STRIDE(i, n) {
-    float z = f(x[i]), t = f(target[i]);
-    put(loss + i, element_loss(focal, alpha, gamma, z, t));
-    if (dx) put(dx + i, element_slope(focal, alpha, gamma, z, t));
+    float z = f(x[i]), t = element(target, targetType, i);
+    loss[i] = element_loss(focal, alpha, gamma, z, t);
+    if (dx) dx[i] = element_slope(focal, alpha, gamma, z, t);
   }
 }
 
@@ -146,7 +150,7 @@ KERNEL void cross_entropy_rows(i64 rows, int classes, const T* x, const int* tar
 }
 
 // One block: totals = {Σ w·nll, Σ w}, each thread's rows in order, then the threads.
-KERNEL void cross_entropy_total(i64 rows, const float* rowLoss, T* loss, float* totals) {
+KERNEL void cross_entropy_total(i64 rows, const float* rowLoss, float* loss, float* totals) {
   SHARED(float, scratch);
   float sum = 0, weights = 0;
   for (i64 r = threadIdx.x; r < rows; r += blockDim.x) {
@@ -156,14 +160,14 @@ KERNEL void cross_entropy_total(i64 rows, const float* rowLoss, T* loss, float* 
   sum = group_sum(sum, scratch);
   weights = group_sum(weights, scratch);
   if (threadIdx.x == 0) {
-    put(loss, rows == 0 ? 0 : sum / weights);
+    *loss = rows == 0 ? 0 : sum / weights;
     totals[0] = sum;
     totals[1] = weights;
   }
 }
 
 KERNEL void cross_entropy_gradient(i64 rows, int classes, const T* x, const int* target, const T* weight,
-                                   const float* totals, T* dx) {
+                                   const float* totals, float* dx) {
   i64 row = blockIdx.x * static_cast<i64>(blockDim.y) + threadIdx.y;
   if (row >= rows) return;
   x += row * classes;
@@ -175,5 +179,5 @@ KERNEL void cross_entropy_gradient(i64 rows, int classes, const T* x, const int*
   sum = warp_sum(sum);
   float w = (weight ? f(weight[target[row]]) : 1) / totals[1];
   for (int c = threadIdx.x; c < classes; c += WARP)
-    put(dx + row * classes + c, w * (expf(f(x[c]) - top) / sum - (c == target[row] ? 1 : 0)));
+    dx[row * classes + c] = w * (expf(f(x[c]) - top) / sum - (c == target[row] ? 1 : 0));
 }

@@ -355,15 +355,15 @@ public interface Backend extends AutoCloseable {
   // ---- losses
 
   /**
-   * {@code loss} F32 (B); {@code dLogits} (like logits, or null) the gradient of each picture's own
-   * loss. {@code mask} is U8 (0 or 1) or floating, taken as it is.
+   * {@code loss} F32 (B); {@code dLogits} (F32, shaped as the logits, or null) the gradient of each
+   * picture's own loss. {@code mask} is U8 (0 or 1) or floating, taken as it is.
    */
   void maskLoss(MaskLoss spec, Array logits, Array mask, Array loss, Array dLogits);
 
   /**
    * Elementwise binary cross-entropy with logits, or with {@code focal}
-   * alpha·(1−exp(−bce))^gamma·bce; {@code loss} and {@code dx} (its derivative; or null) are like
-   * x.
+   * alpha·(1−exp(−bce))^gamma·bce; {@code loss} and {@code dx} (its derivative; or null) are F32,
+   * shaped as x.
    */
   void binaryLoss(
       boolean focal, float alpha, float gamma, Array x, Array target, Array loss, Array dx);
@@ -371,7 +371,7 @@ public interface Backend extends AutoCloseable {
   /**
    * Softmax cross-entropy of x (rows, classes) against targets I32 (rows): loss (1) = Σ w[t]·nll /
    * Σ w[t], without rows 0; weight (classes) or null for ones. {@code dx} (or null) is the gradient
-   * of that loss.
+   * of that loss; both are F32.
    */
   void crossEntropy(
       int rows, int classes, Array x, Array target, Array weight, Array loss, Array dx);

@@ -83,6 +83,7 @@ final class CudaLoss {
         .f(gamma)
         .p(x)
         .p(target)
+        .i(Kernels.type(target.dtype()))
         .p(loss)
         .p(dx)
         .l(x.size())
