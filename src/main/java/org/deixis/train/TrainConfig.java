@@ -41,6 +41,8 @@ import org.deixis.optim.Schedule;
  * @param keep how many of the latest checkpoints stay
  * @param evalEvery steps between evaluations on the validation split; 0: at the end alone
  * @param evalExpressions how many expressions such an evaluation takes; 0: all
+ * @param calibrate expressions of the training split on which the bias of the no-target head is set
+ *     when training is over, so that a half is the balanced threshold; 0 leaves it as trained
  */
 public record TrainConfig(
     int images,
@@ -68,7 +70,8 @@ public record TrainConfig(
     int saveEvery,
     int keep,
     int evalEvery,
-    int evalExpressions) {
+    int evalExpressions,
+    int calibrate) {
 
   /** For training from published encoders: the guide's loss, encoders at a tenth of the rate. */
   public static final TrainConfig DEFAULT =
@@ -98,7 +101,8 @@ public record TrainConfig(
           1_000,
           3,
           2_000,
-          2_000);
+          2_000,
+          0);
 
   /** The demo's recipe: everything from scratch on simple scenes. */
   public static final TrainConfig DEMO =
@@ -128,7 +132,8 @@ public record TrainConfig(
           400,
           2,
           0,
-          0);
+          0,
+          2_048);
 
   public TrainConfig {
     atLeast("images", images, 1);
@@ -141,6 +146,7 @@ public record TrainConfig(
     atLeast("keep", keep, 1);
     atLeast("evalEvery", evalEvery, 0);
     atLeast("evalExpressions", evalExpressions, 0);
+    atLeast("calibrate", calibrate, 0);
     atLeast("lossScaleGrowth", lossScaleGrowth, 0);
     for (double v :
         new double[] {

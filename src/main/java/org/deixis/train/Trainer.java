@@ -266,6 +266,10 @@ public final class Trainer {
     save(s);
     boolean complete = s.step >= config.steps();
     if (complete) {
+      if (config.calibrate() > 0) {
+        double shift = Calibration.run(model, tokenizer, backend, first(train, config.calibrate()));
+        s.log.write(s.step, Map.of("no_target_bias_shift", shift));
+      }
       ModelFolder.save(folder.resolve("model"), model, tokenizer);
     }
     return new Outcome(s.step, complete, seconds);

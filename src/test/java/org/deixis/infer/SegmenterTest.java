@@ -60,7 +60,8 @@ class SegmenterTest {
         2,
         List.of(0, 1, 2),
         4,
-        20);
+        20,
+        false);
   }
 
   private Path folder(Backend backend, long seed) {

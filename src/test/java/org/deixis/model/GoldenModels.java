@@ -106,7 +106,8 @@ public final class GoldenModels {
         8,
         levels,
         golden.ints("norm_groups")[0],
-        20);
+        20,
+        false);
   }
 
   private static List<Integer> integers(JsonNode list) {

@@ -62,7 +62,8 @@ class GuideModelTest {
         2,
         List.of(0, 2),
         4,
-        12);
+        12,
+        false);
   }
 
   private static Tensor pictures(Backend backend, int count, GresConfig config) {

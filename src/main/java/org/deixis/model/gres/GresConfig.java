@@ -31,6 +31,8 @@ import org.deixis.model.swin.WindowRule;
  * @param fusionLevels pyramid levels whose pixels attend to the words, 0 (stride 4) to 3
  * @param normGroups groups of the mask features' norm
  * @param maxTokens longest phrase in tokens, special ones included
+ * @param maskEvidence whether the no-target logit also has a learnt multiple of the highest mask
+ *     logit; false in the guide
  */
 public record GresConfig(
     int imageHeight,
@@ -45,7 +47,8 @@ public record GresConfig(
     int heads,
     List<Integer> fusionLevels,
     int normGroups,
-    int maxTokens) {
+    int maxTokens,
+    boolean maskEvidence) {
 
   /** Swin-B of window 7 and BERT base: the full configuration. */
   public static final GresConfig DEFAULT =
@@ -63,7 +66,8 @@ public record GresConfig(
           8,
           List.of(0, 1, 2),
           32,
-          40);
+          40,
+          false);
 
   /** Queries of a model with adaptive regions. */
   public static final int MOST_ADAPTIVE = 16;
@@ -228,7 +232,8 @@ public record GresConfig(
         heads,
         fusionLevels,
         normGroups,
-        maxTokens);
+        maxTokens,
+        maskEvidence);
   }
 
   /** The tree of the same content, for files that hold more than the model. */

@@ -52,6 +52,9 @@ public final class GuideModel extends Module {
   private final LinearLayer noTarget0;
   private final LinearLayer noTarget2;
 
+  /** Null without {@link GresConfig#maskEvidence}. */
+  private final LinearLayer noTargetEvidence;
+
   public GuideModel(ParameterSource source, GresConfig config) {
     this(source, config, 0);
   }
@@ -104,6 +107,7 @@ public final class GuideModel extends Module {
       maskEmbed2 = linear(source, "mask_embed.2", d, dm);
       noTarget0 = linear(source, "no_target_head.0", d, d);
       noTarget2 = linear(source, "no_target_head.2", d, 1);
+      noTargetEvidence = config.maskEvidence() ? linear(source, "no_target_evidence", 1, 1) : null;
     } catch (RuntimeException e) {
       random.close();
       throw e;
@@ -265,6 +269,11 @@ public final class GuideModel extends Module {
         within(
             "no_target_head",
             () -> noTarget2.forward(noTarget0.forward(regions.mean(1, 2), Activation.RELU)));
+    if (noTargetEvidence != null) {
+      // Read, not trained through: the masks learn from masks alone.
+      Tensor peak = mask.detach().reshape(b, h * w).max(1, 2).reshape(b, 1);
+      negative = negative.add(within("no_target_evidence", () -> noTargetEvidence.forward(peak)));
+    }
     return new Prediction(
         mask.cast(DType.F32),
         logits.cast(DType.F32),
