@@ -1,4 +1,5 @@
-// Softmax, LayerNorm and GroupNorm, forward and backward. Statistics in fp32.
+// Softmax, LayerNorm and GroupNorm, forward and backward. Statistics in fp32; γ and β have a type of
+// their own, since norms keep fp32 parameters beside half activations.
 //
 // Rows: a group of threads a row (one warp below 2,048 columns, else a block), each row read from
 // memory once or twice and from cache after that. Bound by memory: softmax 2n·s bytes, its backward
@@ -41,7 +42,7 @@ KERNEL void softmax_backward(i64 rows, int columns, const T* y, const T* dy, T* 
   COLUMNS(c, columns) put(dx + c, scale * f(y[c]) * (f(dy[c]) - sum));
 }
 
-KERNEL void layer_norm(i64 rows, int columns, float eps, const T* x, const T* residual, const T* gamma, const T* beta,
+KERNEL void layer_norm(i64 rows, int columns, float eps, const T* x, const T* residual, const void* gamma, const void* beta, int type,
                        T* total, T* y, float* stats) {
   SHARED(float, scratch);
   ROW_OF_GROUP(row, rows);
@@ -65,7 +66,7 @@ KERNEL void layer_norm(i64 rows, int columns, float eps, const T* x, const T* re
   float rstd = rsqrtf(group_sum(squares, scratch) / columns + eps);
   COLUMNS(c, columns) {
     float v = (f(x[c]) - mean) * rstd;
-    put(y + c, gamma ? v * f(gamma[c]) + f(beta[c]) : v);
+    put(y + c, gamma ? v * element(gamma, type, c) + element(beta, type, c) : v);
   }
   if (threadIdx.x == 0) {
     stats[2 * row] = mean;
@@ -73,7 +74,7 @@ KERNEL void layer_norm(i64 rows, int columns, float eps, const T* x, const T* re
   }
 }
 
-KERNEL void layer_norm_backward(i64 rows, int columns, const T* x, const T* gamma, const float* stats, const T* dy,
+KERNEL void layer_norm_backward(i64 rows, int columns, const T* x, const void* gamma, int type, const float* stats, const T* dy,
                                 const T* extra, T* dx) {
   SHARED(float, scratch);
   ROW_OF_GROUP(row, rows);
@@ -83,14 +84,14 @@ KERNEL void layer_norm_backward(i64 rows, int columns, const T* x, const T* gamm
   float mean = stats[2 * row], rstd = stats[2 * row + 1];
   float sum = 0, dot = 0;
   COLUMNS(c, columns) {
-    float g = f(dy[c]) * (gamma ? f(gamma[c]) : 1);
+    float g = f(dy[c]) * (gamma ? element(gamma, type, c) : 1);
     sum += g;
     dot += g * (f(x[c]) - mean) * rstd;
   }
   sum = group_sum(sum, scratch) / columns;
   dot = group_sum(dot, scratch) / columns;
   COLUMNS(c, columns) {
-    float g = f(dy[c]) * (gamma ? f(gamma[c]) : 1);
+    float g = f(dy[c]) * (gamma ? element(gamma, type, c) : 1);
     float v = rstd * (g - sum - (f(x[c]) - mean) * rstd * dot);
     put(dx + c, extra ? v + f(extra[row * columns + c]) : v);
   }
@@ -113,21 +114,22 @@ KERNEL void layer_norm_columns(i64 rows, int columns, i64 chunk, const T* x, con
 }
 
 // Adds the chunks in order; pairs of rows of `partial` are dγ and dβ.
-KERNEL void add_chunks(int columns, int chunks, const float* partial, T* dGamma, T* dBeta) {
+KERNEL void add_chunks(int columns, int chunks, const float* partial, void* dGamma, void* dBeta,
+                       int type) {
   GRID_STRIDE(c, columns) {
     float scale = 0, shift = 0;
     for (int k = 0; k < chunks; k++) {
       scale += partial[2 * k * static_cast<i64>(columns) + c];
       shift += partial[(2 * k + 1) * static_cast<i64>(columns) + c];
     }
-    put(dGamma + c, scale);
-    put(dBeta + c, shift);
+    put_element(dGamma, type, c, scale);
+    put_element(dBeta, type, c, shift);
   }
 }
 
 // ---- GroupNorm: a block for each (group, picture); x is (batch, pixels, channels)
 
-KERNEL void group_norm(i64 pixels, int channels, int groups, float eps, const T* x, const T* gamma, const T* beta,
+KERNEL void group_norm(i64 pixels, int channels, int groups, float eps, const T* x, const void* gamma, const void* beta, int type,
                        T* y, float* stats) {
   SHARED(float, scratch);
   int width = channels / groups;
@@ -146,7 +148,7 @@ KERNEL void group_norm(i64 pixels, int channels, int groups, float eps, const T*
     i64 at = base + i / width * channels + i % width;
     int c = static_cast<int>(blockIdx.x * width + i % width);
     float v = (f(x[at]) - mean) * rstd;
-    put(y + at, gamma ? v * f(gamma[c]) + f(beta[c]) : v);
+    put(y + at, gamma ? v * element(gamma, type, c) + element(beta, type, c) : v);
   }
   if (threadIdx.x == 0) {
     i64 at = 2 * (blockIdx.y * static_cast<i64>(groups) + blockIdx.x);
@@ -155,7 +157,7 @@ KERNEL void group_norm(i64 pixels, int channels, int groups, float eps, const T*
   }
 }
 
-KERNEL void group_norm_backward(i64 pixels, int channels, int groups, const T* x, const T* gamma, const float* stats,
+KERNEL void group_norm_backward(i64 pixels, int channels, int groups, const T* x, const void* gamma, int type, const float* stats,
                                 const T* dy, T* dx) {
   SHARED(float, scratch);
   int width = channels / groups;
@@ -166,7 +168,7 @@ KERNEL void group_norm_backward(i64 pixels, int channels, int groups, const T* x
   float sum = 0, dot = 0;
   for (i64 i = threadIdx.x; i < n; i += blockDim.x) {
     i64 at = base + i / width * channels + i % width;
-    float g = f(dy[at]) * (gamma ? f(gamma[blockIdx.x * width + i % width]) : 1);
+    float g = f(dy[at]) * (gamma ? element(gamma, type, blockIdx.x * width + i % width) : 1);
     sum += g;
     dot += g * (f(x[at]) - mean) * rstd;
   }
@@ -174,7 +176,7 @@ KERNEL void group_norm_backward(i64 pixels, int channels, int groups, const T* x
   dot = group_sum(dot, scratch) / n;
   for (i64 i = threadIdx.x; i < n; i += blockDim.x) {
     i64 at = base + i / width * channels + i % width;
-    float g = f(dy[at]) * (gamma ? f(gamma[blockIdx.x * width + i % width]) : 1);
+    float g = f(dy[at]) * (gamma ? element(gamma, type, blockIdx.x * width + i % width) : 1);
     put(dx + at, rstd * (g - sum - (f(x[at]) - mean) * rstd * dot));
   }
 }

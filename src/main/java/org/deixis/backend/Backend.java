@@ -153,7 +153,8 @@ public interface Backend extends AutoCloseable {
   /**
    * sum = x + residual; y = (sum − mean)·rstd·gamma + beta over the last axis (Ba et al., 2016),
    * biased variance. residual and sum are both null or both given; gamma and beta both null or both
-   * given. {@code stats} is F32 (rows, 2): mean and reciprocal standard deviation.
+   * given, of x's type or F32; their gradients are like them. {@code stats} is F32 (rows, 2): mean
+   * and reciprocal standard deviation.
    */
   void layerNorm(
       int rows,
@@ -185,8 +186,8 @@ public interface Backend extends AutoCloseable {
 
   /**
    * x is (batch, pixels, channels); each of {@code groups} groups of adjacent channels of a picture
-   * is normalised (Wu and He, ECCV 2018). gamma, beta (channels) or both null. {@code stats} is F32
-   * (batch, groups, 2).
+   * is normalised (Wu and He, ECCV 2018). gamma, beta (channels, of x's type or F32) or both null.
+   * {@code stats} is F32 (batch, groups, 2).
    */
   void groupNorm(
       int batch,

@@ -40,7 +40,7 @@ final class EngineOptions {
     List<String> names = new ArrayList<>();
     Backends.providers().forEach(p -> names.add(p.name()));
     if (device.equals("auto")) {
-      for (String preferred : new String[] {"cuda", "cpu"}) {
+      for (String preferred : new String[] {"cpu"}) {
         for (Backends.Provider p : Backends.providers()) {
           if (p.name().equals(preferred) && p.missing() == null) {
             err.println("deixis: device auto takes " + preferred);

@@ -116,6 +116,9 @@ public final class CudaHost {
         Path library = built.resolve(file + type + ".so");
         gxx(
             "-O2",
+            // Kernels are this library's own, whatever the process has of their names: glibc, for
+            // one, still knows an "advance".
+            "-Wl,-Bsymbolic",
             "-DDEIXIS_HOST",
             "-DDEIXIS_T=" + type,
             "-I" + sources.toAbsolutePath(),

@@ -15,6 +15,11 @@ final class CudaNorm {
     this.memory = memory;
   }
 
+  /** Of gamma, beta and their gradients; any where there are none. */
+  private static int type(Array gamma) {
+    return gamma == null ? 0 : Kernels.type(gamma.dtype());
+  }
+
   void softmax(int rows, int columns, Array x, Array y) {
     if (columns > 0) {
       kernels.of(FILE, "softmax", x).l(rows).i(columns).p(x).p(y).rows(rows, columns);
@@ -55,6 +60,7 @@ final class CudaNorm {
         .p(residual)
         .p(gamma)
         .p(beta)
+        .i(type(gamma))
         .p(sum)
         .p(y)
         .p(stats)
@@ -101,6 +107,7 @@ final class CudaNorm {
         .i(columns)
         .p(x)
         .p(gamma)
+        .i(type(gamma))
         .p(stats)
         .p(dy)
         .p(extra)
@@ -110,12 +117,13 @@ final class CudaNorm {
 
   private void addChunks(int columns, int chunks, DeviceBuffer partial, Array dGamma, Array dBeta) {
     kernels
-        .of(FILE, "add_chunks", dGamma)
+        .of(FILE, "add_chunks", 0)
         .i(columns)
         .i(chunks)
         .p(partial)
         .p(dGamma)
         .p(dBeta)
+        .i(type(dGamma))
         .over(columns);
   }
 
@@ -140,6 +148,7 @@ final class CudaNorm {
           .p(x)
           .p(gamma)
           .p(beta)
+          .i(type(gamma))
           .p(y)
           .p(stats)
           .grid(groups, batch, 1, Kernels.THREADS, 1, Kernels.SCRATCH);
@@ -190,6 +199,7 @@ final class CudaNorm {
           .i(groups)
           .p(x)
           .p(gamma)
+          .i(type(gamma))
           .p(stats)
           .p(dy)
           .p(dx)
