@@ -153,7 +153,8 @@ public interface Backend extends AutoCloseable {
   /**
    * sum = x + residual; y = (sum − mean)·rstd·gamma + beta over the last axis (Ba et al., 2016),
    * biased variance. residual and sum are both null or both given; gamma and beta both null or both
-   * given. {@code stats} is F32 (rows, 2): mean and reciprocal standard deviation.
+   * given, of x's type or F32; their gradients are like them. {@code stats} is F32 (rows, 2): mean
+   * and reciprocal standard deviation.
    */
   void layerNorm(
       int rows,
@@ -185,8 +186,8 @@ public interface Backend extends AutoCloseable {
 
   /**
    * x is (batch, pixels, channels); each of {@code groups} groups of adjacent channels of a picture
-   * is normalised (Wu and He, ECCV 2018). gamma, beta (channels) or both null. {@code stats} is F32
-   * (batch, groups, 2).
+   * is normalised (Wu and He, ECCV 2018). gamma, beta (channels, of x's type or F32) or both null.
+   * {@code stats} is F32 (batch, groups, 2).
    */
   void groupNorm(
       int batch,
@@ -355,15 +356,15 @@ public interface Backend extends AutoCloseable {
   // ---- losses
 
   /**
-   * {@code loss} F32 (B); {@code dLogits} (like logits, or null) the gradient of each picture's own
-   * loss. {@code mask} is U8 (0 or 1) or floating, taken as it is.
+   * {@code loss} F32 (B); {@code dLogits} (F32, shaped as the logits, or null) the gradient of each
+   * picture's own loss. {@code mask} is U8 (0 or 1) or floating, taken as it is.
    */
   void maskLoss(MaskLoss spec, Array logits, Array mask, Array loss, Array dLogits);
 
   /**
    * Elementwise binary cross-entropy with logits, or with {@code focal}
-   * alpha·(1−exp(−bce))^gamma·bce; {@code loss} and {@code dx} (its derivative; or null) are like
-   * x.
+   * alpha·(1−exp(−bce))^gamma·bce; {@code loss} and {@code dx} (its derivative; or null) are F32,
+   * shaped as x.
    */
   void binaryLoss(
       boolean focal, float alpha, float gamma, Array x, Array target, Array loss, Array dx);
@@ -371,7 +372,7 @@ public interface Backend extends AutoCloseable {
   /**
    * Softmax cross-entropy of x (rows, classes) against targets I32 (rows): loss (1) = Σ w[t]·nll /
    * Σ w[t], without rows 0; weight (classes) or null for ones. {@code dx} (or null) is the gradient
-   * of that loss.
+   * of that loss; both are F32.
    */
   void crossEntropy(
       int rows, int classes, Array x, Array target, Array weight, Array loss, Array dx);

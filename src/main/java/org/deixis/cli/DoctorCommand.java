@@ -16,7 +16,7 @@ import picocli.CommandLine.Command;
         "Says what this machine has, which devices can be used, and how to get what is missing.")
 final class DoctorCommand extends BaseCommand {
   private static final List<String> GPU_LIBRARIES =
-      List.of("libcuda.so.1", "libcublasLt.so", "libcudnn.so", "libnvrtc.so");
+      List.of("libcuda.so.1", "libcudart.so", "libnvrtc.so");
 
   @Override
   public Integer call() {
@@ -52,7 +52,6 @@ final class DoctorCommand extends BaseCommand {
       Path found = find(library);
       out.printf("gpu       %-16s %s%n", library, found == null ? "not found" : found);
     }
-    out.println("gpu       this build computes on the CPU; a CUDA backend is not part of it yet");
     return 0;
   }
 

@@ -35,7 +35,7 @@ import org.junit.jupiter.api.TestFactory;
  * other operands.
  */
 class OpCaseTest {
-  private static final long SEED = Long.getLong("test.seed", 20261);
+  static final long SEED = Long.getLong("test.seed", 20261);
   private static final Backend REFERENCE = Backends.get("reference");
 
   private static List<Backend> backends() {
@@ -71,7 +71,7 @@ class OpCaseTest {
                                 })));
   }
 
-  private static void compare(OpCase c, Backend backend, DType dtype, double tolerance) {
+  static void compare(OpCase c, Backend backend, DType dtype, double tolerance) {
     List<double[]> operands = CaseRun.operands(c, dtype, SEED);
     CaseRun.Result expected = CaseRun.run(c, REFERENCE, DType.F64, operands, SEED);
     long before = backend.memory().stats().live();

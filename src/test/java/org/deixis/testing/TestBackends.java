@@ -5,13 +5,16 @@ import java.util.List;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Backends;
 
-/** The backends that tests run on: {@code -Dtest.backends=reference,cpu}. */
+/**
+ * The backends that tests run on: {@code -Dtest.backends=reference,cpu}. "cuda-host" is the cuda
+ * backend on the stand-in driver.
+ */
 public final class TestBackends {
   private TestBackends() {}
 
   public static List<Backend> all() {
     return Arrays.stream(System.getProperty("test.backends", "reference,cpu").split(","))
-        .map(Backends::get)
+        .map(name -> name.equals("cuda-host") ? CudaHost.backend() : Backends.get(name))
         .toList();
   }
 }

@@ -1,0 +1,409 @@
+// A stand-in for libcuda.so.1, for tests on machines without a GPU: the calls of the driver API that
+// the backend makes, answered by the CPU. A "module" is a shared library of kernels that g++ made.
+//
+// It finds what a GPU would let pass or turn into nonsense: device memory is poisoned with NaN and
+// lies between guard zones that are checked after every launch, shared memory is poisoned for each
+// block and guarded too, threads run in an order of one's choosing (DEIXIS_HOST_ORDER: forward,
+// reverse, or a number that seeds a shuffle), and a barrier or a shuffle that some threads do not
+// reach is an error. Messages name kernel, block and buffer; cuGetErrorString gives the last one.
+#include <dlfcn.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "host.h"
+
+namespace deixis_host {
+deixis_dim3 block_index, block_size, grid_size;
+deixis_dim3* thread_index;
+char* shared;
+
+namespace {
+constexpr size_t STACK = 64 << 10;
+constexpr size_t GUARD = 256;
+constexpr unsigned char GUARD_BYTE = 0xA5;
+constexpr unsigned char POISON = 0xFF;  // NaN in every floating type
+constexpr size_t SHARED_LIMIT = 227 << 10;
+
+enum class State { READY, BARRIER, WARP, DONE };
+
+struct Fiber {
+  State state;
+  void* sp;
+  unsigned long generation;
+  deixis_dim3 index;
+  unsigned warp;
+  char* stack;
+};
+
+struct Warp {
+  uint32_t slots[2][32];
+  unsigned long generation;  // exchanges completed
+  unsigned arrived, size;
+};
+
+std::vector<Fiber> fibers;
+std::vector<Warp> warps;
+std::vector<char*> stacks;
+Fiber* running;
+void* scheduler_sp;
+Entry entry;
+const char* arguments;
+std::string last_error = "no error";
+std::string kernel_name;
+std::mutex lock;
+
+// Saves what the System V ABI asks a callee to keep, and goes on where `to` was saved.
+extern "C" void deixis_switch(void** from, void* to);
+#if !defined(__x86_64__)
+#error "the stand-in driver switches fibers in x86-64 assembly; add this machine's"
+#endif
+asm(R"(
+.text
+.globl deixis_switch
+.type deixis_switch,@function
+deixis_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size deixis_switch,.-deixis_switch
+)");
+
+void fiber_main() {
+  entry(arguments);
+  running->state = State::DONE;
+  deixis_switch(&running->sp, scheduler_sp);
+  abort();
+}
+
+void wait(State why) {
+  running->state = why;
+  Fiber* self = running;
+  deixis_switch(&self->sp, scheduler_sp);
+}
+
+void start(Fiber& f) {
+  if (stacks.empty()) {
+    void* m = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (m == MAP_FAILED) abort();
+    stacks.push_back(static_cast<char*>(m));
+  }
+  f.stack = stacks.back();
+  stacks.pop_back();
+  void** top = reinterpret_cast<void**>(f.stack + STACK);
+  *--top = nullptr;  // so that the stack is aligned as after a call
+  *--top = reinterpret_cast<void*>(fiber_main);
+  for (int i = 0; i < 6; i++) *--top = nullptr;
+  f.sp = top;
+}
+
+std::string where() {
+  char text[160];
+  snprintf(text, sizeof text, "kernel %s, block (%u, %u, %u)", kernel_name.c_str(), block_index.x, block_index.y,
+           block_index.z);
+  return text;
+}
+
+// Runs one block to its end; false, with last_error set, when its threads wait for each other.
+bool run_block(const std::vector<unsigned>& order) {
+  size_t n = fibers.size();
+  for (Warp& w : warps) w.generation = w.arrived = 0;
+  for (Fiber& f : fibers) {
+    f.state = State::READY;
+    f.sp = nullptr;
+    f.generation = 0;
+  }
+  size_t done = 0;
+  while (done < n) {
+    bool moved = false;
+    for (unsigned i : order) {
+      Fiber& f = fibers[i];
+      if (f.state == State::WARP && warps[f.warp].generation > f.generation) f.state = State::READY;
+      if (f.state != State::READY) continue;
+      if (!f.sp) start(f);
+      running = &f;
+      thread_index = &f.index;
+      deixis_switch(&scheduler_sp, f.sp);
+      moved = true;
+      if (f.state == State::DONE) {
+        done++;
+        stacks.push_back(f.stack);
+      }
+    }
+    if (moved) continue;
+    size_t waiting = 0;
+    for (Fiber& f : fibers) waiting += f.state == State::BARRIER;
+    if (waiting == n) {
+      for (Fiber& f : fibers) f.state = State::READY;
+      continue;
+    }
+    char text[120];
+    snprintf(text, sizeof text, ": %zu threads wait at a barrier, %zu in a shuffle, %zu have left", waiting,
+             n - done - waiting, done);
+    last_error = where() + text;
+    for (Fiber& f : fibers)
+      if (f.state != State::DONE && f.sp) stacks.push_back(f.stack);
+    return false;
+  }
+  return true;
+}
+
+// ---- memory
+
+std::map<uint64_t, size_t> allocations;  // address to size
+uint64_t in_use;
+
+bool intact(const unsigned char* p, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (p[i] != GUARD_BYTE) return false;
+  return true;
+}
+
+bool check_guards() {
+  for (auto& [address, size] : allocations) {
+    auto* p = reinterpret_cast<unsigned char*>(address);
+    bool before = intact(p - GUARD, GUARD), after = intact(p + size, GUARD);
+    if (before && after) continue;
+    char text[160];
+    snprintf(text, sizeof text, ": wrote %s a buffer of %zu bytes", before ? "beyond" : "before", size);
+    last_error = "kernel " + kernel_name + text;
+    memset(p - GUARD, GUARD_BYTE, GUARD);
+    memset(p + size, GUARD_BYTE, GUARD);
+    return false;
+  }
+  return true;
+}
+
+bool known(uint64_t address, size_t bytes) {
+  auto it = allocations.upper_bound(address);
+  if (it == allocations.begin()) return false;
+  --it;
+  return address + bytes <= it->first + it->second;
+}
+
+std::map<std::string, Entry>* loading;  // registrations of the module that is being opened
+
+struct Module {
+  void* library;
+  std::map<std::string, Entry> kernels;
+};
+struct Function {
+  std::string name;
+  Entry entry;
+};
+
+std::vector<unsigned> thread_order(size_t n) {
+  std::vector<unsigned> order(n);
+  for (size_t i = 0; i < n; i++) order[i] = i;
+  const char* wish = getenv("DEIXIS_HOST_ORDER");
+  if (wish && !strcmp(wish, "reverse")) {
+    std::reverse(order.begin(), order.end());
+  } else if (wish && *wish >= '0' && *wish <= '9') {
+    std::mt19937 random(atoi(wish));
+    std::shuffle(order.begin(), order.end(), random);
+  }
+  return order;
+}
+}  // namespace
+
+Registration::Registration(const char* name, Entry e) { (*loading)[name] = e; }
+
+void barrier() { wait(State::BARRIER); }
+
+uint32_t exchange(uint32_t value, int source) {
+  Warp& w = warps[running->warp];
+  unsigned long g = w.generation;
+  unsigned lane = running->index.x % 32;
+  w.slots[g & 1][lane] = value;
+  if (++w.arrived == w.size) {
+    w.arrived = 0;
+    w.generation++;
+  } else {
+    running->generation = g;
+    wait(State::WARP);
+  }
+  return w.slots[g & 1][source & 31];
+}
+}  // namespace deixis_host
+
+using namespace deixis_host;
+
+namespace {
+constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719;
+constexpr uint64_t TOTAL = 4ull << 30;
+
+int fail(int code, const std::string& why) {
+  last_error = why;
+  return code;
+}
+}  // namespace
+
+extern "C" {
+int cuInit(unsigned) { return 0; }
+int cuDriverGetVersion(int* v) { return *v = 13000, 0; }
+int cuDeviceGetCount(int* n) { return *n = 1, 0; }
+int cuDeviceGet(int* device, int) { return *device = 0, 0; }
+int cuDeviceGetName(char* name, int n, int) { return snprintf(name, n, "stand-in driver (CPU)"), 0; }
+int cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = TOTAL, 0; }
+int cuDeviceGetAttribute(int* value, int attribute, int) {
+  switch (attribute) {
+    case 16: *value = 4; break;                             // multiprocessors
+    case 75: *value = 9; break;                             // compute capability, major
+    case 76: *value = 0; break;                             // and minor
+    case 97: *value = static_cast<int>(SHARED_LIMIT); break;  // shared memory a block may ask for
+    default: return fail(INVALID_VALUE, "device attribute " + std::to_string(attribute) + " is not kept");
+  }
+  return 0;
+}
+int cuDevicePrimaryCtxRetain(void** context, int) { return *context = &lock, 0; }
+int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
+int cuCtxSetCurrent(void*) { return 0; }
+int cuStreamCreate(void** stream, unsigned) { return *stream = &lock, 0; }
+int cuStreamDestroy_v2(void*) { return 0; }
+int cuStreamSynchronize(void*) { return 0; }
+int cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
+  std::lock_guard<std::mutex> g(lock);
+  *free_bytes = TOTAL - in_use;
+  *total = TOTAL;
+  return 0;
+}
+int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
+  std::lock_guard<std::mutex> g(lock);
+  if (bytes == 0) return fail(INVALID_VALUE, "cuMemAlloc of 0 bytes");
+  if (in_use + bytes > TOTAL) return fail(OUT_OF_MEMORY, "out of memory");
+  size_t whole = (bytes + 2 * GUARD + 511) / 256 * 256;
+  auto* p = static_cast<unsigned char*>(aligned_alloc(256, whole));
+  if (!p) return fail(OUT_OF_MEMORY, "out of memory");
+  memset(p, GUARD_BYTE, whole);
+  memset(p + GUARD, POISON, bytes);
+  *address = reinterpret_cast<uint64_t>(p + GUARD);
+  allocations[*address] = bytes;
+  in_use += bytes;
+  return 0;
+}
+int cuMemFree_v2(uint64_t address) {
+  std::lock_guard<std::mutex> g(lock);
+  auto it = allocations.find(address);
+  if (it == allocations.end()) return fail(INVALID_VALUE, "cuMemFree of an address that cuMemAlloc did not give");
+  in_use -= it->second;
+  allocations.erase(it);
+  free(reinterpret_cast<char*>(address) - GUARD);
+  return 0;
+}
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) {
+  std::lock_guard<std::mutex> g(lock);
+  if (!known(to, bytes)) return fail(INVALID_VALUE, "copy to the device leaves its buffer");
+  memcpy(reinterpret_cast<void*>(to), from, bytes);
+  return 0;
+}
+int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) {
+  std::lock_guard<std::mutex> g(lock);
+  if (!known(from, bytes)) return fail(INVALID_VALUE, "copy from the device leaves its buffer");
+  memcpy(to, reinterpret_cast<void*>(from), bytes);
+  return 0;
+}
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) {
+  std::lock_guard<std::mutex> g(lock);
+  if (!known(to, bytes) || !known(from, bytes)) return fail(INVALID_VALUE, "copy on the device leaves its buffer");
+  memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
+  return 0;
+}
+int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void*) {
+  std::lock_guard<std::mutex> g(lock);
+  if (!known(to, bytes)) return fail(INVALID_VALUE, "memset leaves its buffer");
+  memset(reinterpret_cast<void*>(to), value, bytes);
+  return 0;
+}
+// The image is the path of a shared library, ended by 0.
+int cuModuleLoadData(void** module, const void* image) {
+  std::lock_guard<std::mutex> g(lock);
+  auto* m = new Module;
+  loading = &m->kernels;
+  m->library = dlopen(static_cast<const char*>(image), RTLD_NOW | RTLD_LOCAL);
+  if (!m->library) {
+    std::string why = dlerror();
+    delete m;
+    return fail(INVALID_VALUE, why);
+  }
+  *module = m;
+  return 0;
+}
+int cuModuleUnload(void* module) {
+  delete static_cast<Module*>(module);
+  return 0;
+}
+int cuModuleGetFunction(void** function, void* module, const char* name) {
+  auto* m = static_cast<Module*>(module);
+  auto it = m->kernels.find(name);
+  if (it == m->kernels.end()) return fail(NOT_FOUND, std::string("no kernel ") + name + " in this module");
+  *function = new Function{name, it->second};
+  return 0;
+}
+int cuFuncSetAttribute(void*, int, int) { return 0; }
+int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                   unsigned shared_bytes, void*, void** params, void** extra) {
+  std::lock_guard<std::mutex> g(lock);
+  auto* k = static_cast<Function*>(function);
+  kernel_name = k->name;
+  size_t n = static_cast<size_t>(bx) * by * bz;
+  if (gx == 0 || gy == 0 || gz == 0 || n == 0 || n > 1024 || gy > 65535 || gz > 65535)
+    return fail(INVALID_VALUE, "kernel " + k->name + ": launch shape out of range");
+  if (shared_bytes > SHARED_LIMIT)
+    return fail(INVALID_VALUE, "kernel " + k->name + ": asks for " + std::to_string(shared_bytes) + " bytes of shared memory");
+  if (params || !extra || extra[0] != reinterpret_cast<void*>(1) || extra[2] != reinterpret_cast<void*>(2))
+    return fail(INVALID_VALUE, "kernel " + k->name + ": arguments must come as one packed buffer");
+  entry = k->entry;
+  arguments = static_cast<const char*>(extra[1]);
+  grid_size = {gx, gy, gz};
+  block_size = {bx, by, bz};
+  fibers.assign(n, Fiber());
+  // As on the device, warps are cut from the linear thread index; ours never straddle a row.
+  warps.assign((n + 31) / 32, Warp());
+  if (n > 32 && bx % 32 != 0 && by * bz > 1)
+    return fail(INVALID_VALUE, "kernel " + k->name + ": rows of threads that are not whole warps");
+  for (size_t i = 0; i < n; i++) {
+    fibers[i].index = {static_cast<unsigned>(i % bx), static_cast<unsigned>(i / bx % by), static_cast<unsigned>(i / bx / by)};
+    fibers[i].warp = i / 32;
+    warps[i / 32].size++;
+  }
+  std::vector<unsigned> order = thread_order(n);
+  std::vector<unsigned char> memory(shared_bytes + 2 * GUARD + 64);
+  auto* base = reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(memory.data()) + GUARD + 31) / 32 * 32);
+  shared = reinterpret_cast<char*>(base);
+  memset(base + shared_bytes, GUARD_BYTE, GUARD - 32);
+  for (unsigned z = 0; z < gz; z++)
+    for (unsigned y = 0; y < gy; y++)
+      for (unsigned x = 0; x < gx; x++) {
+        block_index = {x, y, z};
+        memset(base, POISON, shared_bytes);
+        if (!run_block(order)) return LAUNCH_FAILED;
+        if (!intact(base + shared_bytes, GUARD - 32)) {
+          last_error = where() + ": wrote beyond its " + std::to_string(shared_bytes) + " bytes of shared memory";
+          return ILLEGAL_ADDRESS;
+        }
+      }
+  return check_guards() ? 0 : ILLEGAL_ADDRESS;
+}
+int cuGetErrorName(int, const char** name) { return *name = "CUDA_ERROR", 0; }
+int cuGetErrorString(int, const char** text) { return *text = last_error.c_str(), 0; }
+}

@@ -1,0 +1,124 @@
+package org.deixis.backend.cuda;
+
+import org.bytedeco.cuda.cudart.CUctx_st;
+import org.bytedeco.cuda.cudart.CUstream_st;
+import org.bytedeco.cuda.global.cudart;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Loader;
+import org.bytedeco.javacpp.PointerPointer;
+
+/**
+ * The CUDA driver: one device, its primary context and one stream, in which all calls are ordered.
+ */
+final class Driver implements AutoCloseable {
+  private static final int NO_DEVICE = 100;
+
+  private final int device;
+  private final CUctx_st context = new CUctx_st();
+  private final CUstream_st stream = new CUstream_st();
+  private final ThreadLocal<Boolean> current = ThreadLocal.withInitial(() -> false);
+
+  /**
+   * Null when the driver and a device are there, else one line that says what is missing. A machine
+   * without CUDA learns it from the first library that cannot be loaded.
+   */
+  static String missing() {
+    try {
+      Loader.load(cudart.class);
+    } catch (LinkageError | RuntimeException e) {
+      Throwable cause = e;
+      while (cause.getCause() != null) {
+        cause = cause.getCause();
+      }
+      return "the CUDA driver API cannot be loaded ("
+          + cause.getMessage()
+          + "); it needs NVIDIA's driver (libcuda.so.1) and CUDA 13's libcudart.so.13 on the"
+          + " library path: install both, then 'deixis doctor'";
+    }
+    int code = cudart.cuInit(0);
+    int[] count = new int[1];
+    if (code == 0) {
+      code = cudart.cuDeviceGetCount(count);
+    }
+    if (code == NO_DEVICE || code == 0 && count[0] == 0) {
+      return "the CUDA driver sees no device; check nvidia-smi and CUDA_VISIBLE_DEVICES";
+    }
+    return code == 0 ? null : "the CUDA driver does not start: " + text(code);
+  }
+
+  /** Device 0, or another by CUDA_VISIBLE_DEVICES. */
+  Driver() {
+    check(cudart.cuInit(0), "cuInit");
+    int[] number = new int[1];
+    check(cudart.cuDeviceGet(number, 0), "cuDeviceGet");
+    device = number[0];
+    check(cudart.cuDevicePrimaryCtxRetain(context, device), "cuDevicePrimaryCtxRetain");
+    enter();
+    check(cudart.cuStreamCreate(stream, cudart.CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+  }
+
+  CUstream_st stream() {
+    return stream;
+  }
+
+  /** Makes the context this thread's own; every call to the driver needs it. */
+  void enter() {
+    if (!current.get()) {
+      check(cudart.cuCtxSetCurrent(context), "cuCtxSetCurrent");
+      current.set(true);
+    }
+  }
+
+  String deviceName() {
+    byte[] name = new byte[256];
+    check(cudart.cuDeviceGetName(name, name.length, device), "cuDeviceGetName");
+    int end = 0;
+    while (end < name.length && name[end] != 0) {
+      end++;
+    }
+    return new String(name, 0, end, java.nio.charset.StandardCharsets.UTF_8);
+  }
+
+  int attribute(int which) {
+    int[] value = new int[1];
+    check(cudart.cuDeviceGetAttribute(value, which, device), "cuDeviceGetAttribute");
+    return value[0];
+  }
+
+  /** Compute capability as one number: 90 for 9.0. */
+  int capability() {
+    return 10 * attribute(cudart.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
+        + attribute(cudart.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+  }
+
+  void synchronize() {
+    enter();
+    check(cudart.cuStreamSynchronize(stream), "cuStreamSynchronize");
+  }
+
+  /**
+   * @throws IllegalStateException when {@code code} is an error, with the driver's words
+   */
+  static void check(int code, String call) {
+    if (code != 0) {
+      throw new IllegalStateException(call + " failed: " + text(code));
+    }
+  }
+
+  private static String text(int code) {
+    try (PointerPointer<BytePointer> at = new PointerPointer<>(1)) {
+      if (cudart.cuGetErrorString(code, at) != 0) {
+        return "error " + code;
+      }
+      return at.get(BytePointer.class).getString() + " (error " + code + ")";
+    }
+  }
+
+  @Override
+  public void close() {
+    enter();
+    check(cudart.cuStreamSynchronize(stream), "cuStreamSynchronize");
+    check(cudart.cuStreamDestroy(stream), "cuStreamDestroy");
+    check(cudart.cuDevicePrimaryCtxRelease(device), "cuDevicePrimaryCtxRelease");
+  }
+}

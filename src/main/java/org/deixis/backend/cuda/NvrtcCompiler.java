@@ -1,0 +1,211 @@
+package org.deixis.backend.cuda;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.AtomicMoveNotSupportedException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.Arrays;
+import java.util.HexFormat;
+import java.util.List;
+import org.bytedeco.cuda.global.nvrtc;
+import org.bytedeco.cuda.nvrtc._nvrtcProgram;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Loader;
+import org.bytedeco.javacpp.PointerPointer;
+import org.bytedeco.javacpp.SizeTPointer;
+import org.deixis.core.Env;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Compiles kernel files, which are resources, for the device at hand with NVRTC. What was compiled
+ * is kept in {@code DEIXIS_CACHE} (default {@code ~/.cache/deixis}), keyed by source, options and
+ * version, so that a second start compiles nothing.
+ */
+public final class NvrtcCompiler implements KernelCompiler {
+  private static final Logger LOG = LoggerFactory.getLogger(NvrtcCompiler.class);
+  private static final String HEADER = "common.cuh";
+
+  private final Path cache;
+
+  public NvrtcCompiler() {
+    this(
+        Path.of(
+            Env.get(
+                "CACHE", Path.of(System.getProperty("user.home"), ".cache", "deixis").toString())));
+  }
+
+  /**
+   * @param cache folder of compiled kernels; made if it is not there
+   */
+  public NvrtcCompiler(Path cache) {
+    this.cache = cache;
+  }
+
+  /** Null when NVRTC can be loaded, else what is missing. */
+  static String missing() {
+    try {
+      Loader.load(nvrtc.class);
+      return null;
+    } catch (LinkageError | RuntimeException e) {
+      Throwable cause = e;
+      while (cause.getCause() != null) {
+        cause = cause.getCause();
+      }
+      return "NVRTC, which compiles the kernels, cannot be loaded ("
+          + cause.getMessage()
+          + "); it comes with the CUDA 13 toolkit: put libnvrtc.so.13 on the library path";
+    }
+  }
+
+  @Override
+  public BytePointer compile(String file, int type, int capability) {
+    int[] major = new int[1];
+
+    int[] minor = new int[1];
+    check(nvrtc.nvrtcVersion(major, minor), "nvrtcVersion");
+    int target = target(capability);
+    boolean exact = target == capability;
+    List<String> options =
+        List.of(
+            "--gpu-architecture=" + (exact ? "sm_" : "compute_") + target,
+            "--std=c++17",
+            "-lineinfo",
+            "-DDEIXIS_T=" + type);
+    String source = resource(file + ".cu");
+    String header = resource(HEADER);
+    Path kept =
+        cache.resolve(
+            file + "-" + hash(source, header, options.toString(), major[0] + "." + minor[0]));
+    byte[] image = read(kept);
+    if (image == null) {
+      image = build(file + ".cu", source, header, options, exact);
+      keep(kept, image);
+    }
+    return new BytePointer(image);
+  }
+
+  /** The newest architecture that both NVRTC and the device know. */
+  private static int target(int capability) {
+    int[] count = new int[1];
+    check(nvrtc.nvrtcGetNumSupportedArchs(count), "nvrtcGetNumSupportedArchs");
+    int[] known = new int[count[0]];
+    check(nvrtc.nvrtcGetSupportedArchs(known), "nvrtcGetSupportedArchs");
+    return Arrays.stream(known)
+        .filter(a -> a <= capability)
+        .max()
+        .orElseThrow(
+            () ->
+                new IllegalStateException(
+                    "this NVRTC compiles for compute capability "
+                        + Arrays.toString(known)
+                        + ", and the device has "
+                        + capability
+                        + "; use an older CUDA toolkit"));
+  }
+
+  private static byte[] build(
+      String name, String source, String header, List<String> options, boolean binary) {
+    _nvrtcProgram program = new _nvrtcProgram();
+    try (BytePointer text = new BytePointer(source, StandardCharsets.UTF_8);
+        BytePointer title = new BytePointer(name, StandardCharsets.UTF_8);
+        PointerPointer<BytePointer> headers = new PointerPointer<>(header);
+        PointerPointer<BytePointer> names = new PointerPointer<>(HEADER);
+        PointerPointer<BytePointer> flags = new PointerPointer<>(options.toArray(String[]::new));
+        SizeTPointer size = new SizeTPointer(1)) {
+      check(
+          nvrtc.nvrtcCreateProgram(program, text, title, 1, headers, names), "nvrtcCreateProgram");
+      int code = nvrtc.nvrtcCompileProgram(program, options.size(), flags);
+      if (code != nvrtc.NVRTC_SUCCESS) {
+        check(nvrtc.nvrtcGetProgramLogSize(program, size), "nvrtcGetProgramLogSize");
+        byte[] log = new byte[Math.toIntExact(size.get())];
+        check(nvrtc.nvrtcGetProgramLog(program, log), "nvrtcGetProgramLog");
+        throw new IllegalStateException(
+            name
+                + " does not compile "
+                + options
+                + ":\n"
+                + new String(log, StandardCharsets.UTF_8));
+      }
+      byte[] image;
+      if (binary) {
+        check(nvrtc.nvrtcGetCUBINSize(program, size), "nvrtcGetCUBINSize");
+        image = new byte[Math.toIntExact(size.get())];
+        check(nvrtc.nvrtcGetCUBIN(program, image), "nvrtcGetCUBIN");
+      } else {
+        check(nvrtc.nvrtcGetPTXSize(program, size), "nvrtcGetPTXSize");
+        image = new byte[Math.toIntExact(size.get())];
+        check(nvrtc.nvrtcGetPTX(program, image), "nvrtcGetPTX");
+      }
+      return image;
+    } finally {
+      if (!program.isNull()) {
+        check(nvrtc.nvrtcDestroyProgram(program), "nvrtcDestroyProgram");
+      }
+    }
+  }
+
+  private static void check(int code, String call) {
+    if (code != nvrtc.NVRTC_SUCCESS) {
+      throw new IllegalStateException(
+          call + " failed: " + nvrtc.nvrtcGetErrorString(code).getString());
+    }
+  }
+
+  private static String resource(String name) {
+    try (InputStream in = NvrtcCompiler.class.getResourceAsStream("/cuda/" + name)) {
+      if (in == null) {
+        throw new IllegalStateException("the program comes without /cuda/" + name);
+      }
+      return new String(in.readAllBytes(), StandardCharsets.UTF_8);
+    } catch (IOException e) {
+      throw new IllegalStateException("cannot read /cuda/" + name, e);
+    }
+  }
+
+  private static String hash(String... parts) {
+    try {
+      MessageDigest sha = MessageDigest.getInstance("SHA-256");
+      for (String part : parts) {
+        sha.update(part.getBytes(StandardCharsets.UTF_8));
+        sha.update((byte) 0);
+      }
+      return HexFormat.of().formatHex(sha.digest(), 0, 16);
+    } catch (NoSuchAlgorithmException e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
+  private static byte[] read(Path kept) {
+    if (!Files.isRegularFile(kept)) {
+      return null;
+    }
+    try {
+      return Files.readAllBytes(kept);
+    } catch (IOException e) {
+      LOG.warn("{} cannot be read, and is compiled anew: {}", kept, e.getMessage());
+      return null;
+    }
+  }
+
+  /** A cache that cannot be written costs time at the next start, and nothing else. */
+  private void keep(Path kept, byte[] image) {
+    try {
+      Files.createDirectories(cache);
+      Path fresh = Files.createTempFile(cache, "compiling", null);
+      Files.write(fresh, image);
+      try {
+        Files.move(fresh, kept, StandardCopyOption.ATOMIC_MOVE);
+      } catch (AtomicMoveNotSupportedException e) {
+        Files.move(fresh, kept, StandardCopyOption.REPLACE_EXISTING);
+      }
+    } catch (IOException e) {
+      LOG.warn("compiled kernels cannot be kept in {}: {}", cache, e.getMessage());
+    }
+  }
+}

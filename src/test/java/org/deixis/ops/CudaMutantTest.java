@@ -1,0 +1,141 @@
+package org.deixis.ops;
+
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assertions.fail;
+import static org.junit.jupiter.api.DynamicTest.dynamicTest;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.stream.Stream;
+import org.deixis.backend.Backend;
+import org.deixis.bench.OpCase;
+import org.deixis.bench.OpCases;
+import org.deixis.core.DType;
+import org.deixis.testing.CudaHost;
+import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.TestFactory;
+import org.junit.jupiter.api.io.TempDir;
+
+/**
+ * Kernels with one mistake each: the case table on the stand-in driver must notice every one. They
+ * are mistakes that a GPU may let pass, such as a barrier that is missing where the scheduler
+ * happens to be kind.
+ */
+@Tag("cuda-host")
+class CudaMutantTest {
+  /**
+   * @param file that is changed
+   * @param right its text, found exactly once
+   * @param wrong what takes its place
+   * @param operations whose cases run the kernel
+   */
+  private record Mutant(
+      String name, String file, String right, String wrong, List<String> operations) {}
+
+  private static final List<Mutant> MUTANTS =
+      List.of(
+          new Mutant(
+              "fill writes one place to the right",
+              "move.cu",
+              "put(y + i, v);\n}\n\nKERNEL void convert",
+              "put(y + i + 1, v);\n}\n\nKERNEL void convert",
+              List.of("scale", "add", "linear")),
+          new Mutant(
+              "softmax sums from the next column",
+              "norm.cu",
+              "sum += expf(f(x[c]) - top);",
+              "sum += expf(f(x[c + 1]) - top);",
+              List.of("softmax")),
+          new Mutant(
+              "LayerNorm forgets the last row of a chunk",
+              "norm.cu",
+              "last = min(first + chunk, rows);",
+              "last = min(first + chunk, rows) - 1;",
+              List.of("layer_norm")),
+          new Mutant(
+              "keys and values are read before they are there",
+              "window_attention.cu",
+              "  __syncthreads();\n  float scale = rsqrtf(static_cast<float>(d));\n  i64 first",
+              "  float scale = rsqrtf(static_cast<float>(d));\n  i64 first",
+              List.of("window_attention")),
+          new Mutant(
+              "a tile is overwritten while others read it",
+              "gemm.cu",
+              "    __syncthreads();\n  }\n  for",
+              "  }\n  for",
+              List.of("matmul", "linear")),
+          new Mutant(
+              "a block's sum is read before all warps have brought theirs",
+              "common.cuh",
+              "= v;\n  __syncthreads();\n  float sum = 0;",
+              "= v;\n  float sum = 0;",
+              List.of("region_pool", "group_norm")),
+          new Mutant(
+              "a barrier that one warp alone reaches",
+              "geometry.cu",
+              "  sum = group_sum(sum, scratch);\n",
+              "  if (threadIdx.x < WARP) sum = group_sum(sum, scratch);\n",
+              List.of("region_pool")),
+          new Mutant(
+              "the shift's mask is dropped",
+              "window_attention.cu",
+              "#define MASKED -100.0f",
+              "#define MASKED 0.0f",
+              List.of("window_attention")),
+          new Mutant(
+              "dropout draws the same word four times",
+              "elementwise.cu",
+              "static_cast<int>(j & 3)",
+              "0",
+              List.of("dropout")));
+
+  @TempDir Path folder;
+
+  @TestFactory
+  Stream<DynamicTest> isNoticed() {
+    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    return MUTANTS.stream().map(m -> dynamicTest(m.name(), () -> notice(m)));
+  }
+
+  private void notice(Mutant mutant) throws IOException {
+    Path sources = folder.resolve(Integer.toString(MUTANTS.indexOf(mutant)));
+    copy(Path.of("cuda"), sources);
+    Path file = sources.resolve(mutant.file());
+    String text = Files.readString(file);
+    int at = text.indexOf(mutant.right());
+    assertTrue(
+        at >= 0 && text.indexOf(mutant.right(), at + 1) < 0,
+        mutant.file() + " no longer has the text of this mutant exactly once");
+    Files.writeString(file, text.replace(mutant.right(), mutant.wrong()));
+    Backend backend = CudaHost.backend(sources, sources.resolve("built"));
+    int run = 0;
+    for (OpCase c : OpCases.all()) {
+      if (!mutant.operations().contains(c.op())) {
+        continue;
+      }
+      run++;
+      try {
+        OpCaseTest.compare(c, backend, DType.F32, 2e-5);
+      } catch (AssertionError | IllegalStateException e) {
+        return; // noticed
+      }
+    }
+    fail(run + " cases of " + mutant.operations() + " run, and none notices");
+  }
+
+  private static void copy(Path from, Path to) throws IOException {
+    try (Stream<Path> files = Files.walk(from)) {
+      for (Path file : (Iterable<Path>) files::iterator) {
+        Path target = to.resolve(from.relativize(file).toString());
+        if (Files.isDirectory(file)) {
+          Files.createDirectories(target);
+        } else {
+          Files.copy(file, target);
+        }
+      }
+    }
+  }
+}

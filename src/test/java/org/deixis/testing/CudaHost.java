@@ -1,0 +1,136 @@
+package org.deixis.testing;
+
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.bytedeco.javacpp.BytePointer;
+import org.deixis.backend.cuda.CudaBackend;
+import org.deixis.backend.cuda.KernelCompiler;
+
+/**
+ * The cuda backend on the stand-in driver ({@code cuda/host}): g++ builds a libcuda.so.1 that runs
+ * kernels on the CPU, and each kernel file as a library for it. Not for a process that uses a real
+ * driver.
+ */
+public final class CudaHost {
+  private static final Path SOURCES = Path.of("cuda");
+  private static final Path BUILT = Path.of("target/cuda-host").toAbsolutePath();
+  private static final Pattern KERNEL = Pattern.compile("KERNEL void (\\w+)");
+  private static CudaBackend backend;
+
+  private CudaHost() {}
+
+  /** Whether g++ is there, the one thing that it takes. */
+  public static boolean available() {
+    try {
+      return new ProcessBuilder("g++", "--version")
+              .redirectErrorStream(true)
+              .redirectOutput(ProcessBuilder.Redirect.DISCARD)
+              .start()
+              .waitFor()
+          == 0;
+    } catch (IOException e) {
+      return false;
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException(e);
+    }
+  }
+
+  /** The backend, made once a process; every buffer has guard zones of its own. */
+  public static synchronized CudaBackend backend() {
+    if (backend == null) {
+      driver();
+      backend = new CudaBackend(new Compiler(SOURCES, BUILT), false);
+    }
+    return backend;
+  }
+
+  /** A second backend over kernels from another folder: for mutants. */
+  public static CudaBackend backend(Path sources, Path built) {
+    driver();
+    return new CudaBackend(new Compiler(sources, built), false);
+  }
+
+  private static synchronized void driver() {
+    try {
+      Files.createDirectories(BUILT);
+      Path cuda = BUILT.resolve("libcuda.so.1");
+      gxx(
+          "-O2",
+          "-Wl,-soname,libcuda.so.1",
+          "-o",
+          cuda.toString(),
+          SOURCES.resolve("host/driver.cpp").toString(),
+          "-ldl");
+      // The bindings ask for the runtime library too, and call nothing in it.
+      Path empty = BUILT.resolve("empty.cpp");
+      Files.writeString(empty, "");
+      Path runtime = BUILT.resolve("libcudart.so.13");
+      gxx("-Wl,-soname,libcudart.so.13", "-o", runtime.toString(), empty.toString());
+      System.load(runtime.toString());
+      System.load(cuda.toString());
+    } catch (IOException e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
+  private static void gxx(String... arguments) {
+    List<String> command = new ArrayList<>(List.of("g++", "-std=c++17", "-fPIC", "-shared"));
+    command.addAll(List.of(arguments));
+    try {
+      Process p = new ProcessBuilder(command).redirectErrorStream(true).start();
+      String output = new String(p.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+      if (!p.waitFor(5, TimeUnit.MINUTES) || p.exitValue() != 0) {
+        throw new IllegalStateException(String.join(" ", command) + "\n" + output);
+      }
+    } catch (IOException e) {
+      throw new IllegalStateException(e);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException(e);
+    }
+  }
+
+  /** Kernel files as shared libraries that register their kernels when they are opened. */
+  private record Compiler(Path sources, Path built) implements KernelCompiler {
+    @Override
+    public BytePointer compile(String file, int type, int capability) {
+      try {
+        Files.createDirectories(built);
+        Path source = sources.resolve(file + ".cu");
+        String text = Files.readString(source);
+        StringBuilder whole = new StringBuilder("#line 1 \"" + source + "\"\n").append(text);
+        Matcher kernels = KERNEL.matcher(text);
+        while (kernels.find()) {
+          whole.append("\nDEIXIS_EXPORT(").append(kernels.group(1)).append(")");
+        }
+        Path unit = built.resolve(file + type + ".cpp");
+        Files.writeString(unit, whole.append('\n'));
+        Path library = built.resolve(file + type + ".so");
+        gxx(
+            "-O2",
+            // Kernels are this library's own, whatever the process has of their names: glibc, for
+            // one, still knows an "advance".
+            "-Wl,-Bsymbolic",
+            "-DDEIXIS_HOST",
+            "-DDEIXIS_T=" + type,
+            "-I" + sources.toAbsolutePath(),
+            "-o",
+            library.toString(),
+            unit.toString(),
+            "-L" + BUILT,
+            "-l:libcuda.so.1");
+        return new BytePointer(library.toString());
+      } catch (IOException e) {
+        throw new IllegalStateException(e);
+      }
+    }
+  }
+}
