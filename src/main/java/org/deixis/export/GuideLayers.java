@@ -196,59 +196,69 @@ final class GuideLayers {
     return layers.reshape(layers.constant(name, DType.F32), config.maskDim(), 1);
   }
 
+  /** Regions, F32 (B, P, D), from those before; their sums are few, and kept in F32. */
   private String regionLayer(int i, String pixels, String before, String words, String padding) {
     int d = config.dim();
+    int heads = config.heads();
     String gathered = layers.within("ria." + i, () -> gather(pixels, before));
-    String among =
-        layers.layerNorm(
-            before == null ? gathered : layers.node("Add", before, gathered), "ria_norm." + i, EPS);
+    String sum = before == null ? gathered : layers.node("Add", before, gathered);
+    String among = layers.layerNormSingle(sum, "ria_norm." + i, EPS);
     String told =
         layers.within(
             "rla." + i,
             () -> {
-              String self = layers.multiHead(among, among, "self_attn", config.heads(), d, null);
-              String cross =
-                  layers.multiHead(among, words, "cross_attn", config.heads(), d, padding);
-              String all = layers.concat(-1, among, self, cross);
-              return layers.linear(layers.gelu(layers.linear(all, "mlp.0")), "mlp.2");
+              String x = layers.compute(among);
+              String self = layers.multiHead(x, x, "self_attn", heads, d, null);
+              String cross = layers.multiHead(x, words, "cross_attn", heads, d, padding);
+              String all = layers.concat(-1, x, self, cross);
+              return layers.single(
+                  layers.linear(layers.gelu(layers.linear(all, "mlp.0")), "mlp.2"));
             });
-    return layers.layerNorm(layers.node("Add", among, told), "rla_norm." + i, EPS);
+    return layers.layerNormSingle(layers.node("Add", among, told), "rla_norm." + i, EPS);
   }
 
-  /** (B, P, D) from pixels (B, N, D): one head, learnt queries plus the regions so far. */
+  /** F32 (B, P, D) from pixels (B, N, D): one head, learnt queries plus the regions so far. */
   private String gather(String pixels, String before) {
     int d = config.dim();
+    String name = "region_queries";
     String learnt =
         count == config.queries()
-            ? layers.constant("region_queries")
-            : layers.rows("region_queries", 0, count, Shape.of(1, count, d));
+            ? layers.constant(name, DType.F32)
+            : layers.rows(name, 0, count, Shape.of(1, count, d), DType.F32);
     String q = before == null ? learnt : layers.node("Add", before, learnt);
-    String scaled = layers.node("Mul", q, layers.scalar((float) (1 / Math.sqrt(d))));
+    String scale = graph.scalar((float) (1 / Math.sqrt(d)), DType.F32);
+    String scaled = layers.compute(layers.node("Mul", q, scale));
     String keys = layers.transpose(layers.linear(pixels, "proj_k"), 0, 2, 1);
     String weights = layers.softmax(layers.single(layers.node("MatMul", scaled, keys)));
-    return layers.node("MatMul", layers.compute(weights), layers.linear(pixels, "proj_v"));
+    return layers.single(
+        layers.node("MatMul", layers.compute(weights), layers.linear(pixels, "proj_v")));
   }
 
+  /**
+   * Computed in F32, all but the product with the features: the logits are sums in which much
+   * cancels, and cost next to nothing.
+   */
   private Outputs heads(String regions, String features, Map2d finest) {
-    String logits = layers.linear(regions, "region_head"); // (B, P, 1)
+    Layers exact = layers.inSingle();
+    String logits = exact.linear(regions, "region_head"); // (B, P, 1)
     String filters =
-        layers.linear(layers.relu(layers.linear(regions, "mask_embed.0")), "mask_embed.2");
-    String mean = layers.within("heads", () -> layers.mean(regions, 1, false));
+        exact.linear(exact.relu(exact.linear(regions, "mask_embed.0")), "mask_embed.2");
+    String mean = exact.within("heads", () -> exact.mean(regions, 1, false));
     String negative =
-        layers.linear(layers.relu(layers.linear(mean, "no_target_head.0")), "no_target_head.2");
+        exact.linear(exact.relu(exact.linear(mean, "no_target_head.0")), "no_target_head.2");
     return layers.within(
         "heads",
         () -> {
-          String weights = layers.transpose(layers.node("Sigmoid", logits), 0, 2, 1);
-          String filter = layers.node("MatMul", weights, filters); // (B, 1, Dm)
-          String flat = layers.node("MatMul", filter, features);
-          String mask = layers.reshape(flat, -1, finest.height, finest.width);
+          String weights = exact.transpose(exact.node("Sigmoid", logits), 0, 2, 1);
+          String filter = exact.node("MatMul", weights, filters); // (B, 1, Dm)
+          String flat = layers.node("MatMul", layers.compute(filter), features);
+          String mask = layers.reshape(layers.single(flat), -1, finest.height, finest.width);
           return new Outputs(
-              layers.single(mask),
+              mask,
               finest.height,
               finest.width,
-              layers.single(layers.node("Squeeze", logits, graph.longs(2))),
-              layers.single(layers.node("Squeeze", negative, graph.longs(1))));
+              exact.node("Squeeze", logits, graph.longs(2)),
+              exact.node("Squeeze", negative, graph.longs(1)));
         });
   }
 }

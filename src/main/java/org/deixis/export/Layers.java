@@ -50,6 +50,11 @@ final class Layers {
     return graph.node(operator, inputs);
   }
 
+  /** The same layers of the same graph, computed in F32. */
+  Layers inSingle() {
+    return new Layers(graph, parameters, DType.F32);
+  }
+
   /** x from a value of type F32, where that is not the compute type already. */
   String compute(String x) {
     return dtype == DType.F32 ? x : cast(x, dtype);
@@ -119,19 +124,19 @@ final class Layers {
   }
 
   /**
-   * Rows {@code from} to {@code to} of a parameter as a constant of the compute type.
+   * Rows {@code from} to {@code to} of a parameter as a constant.
    *
    * @param shape of the result; all but the rows' number is the parameter's own
    */
-  String rows(String name, int from, int to, Shape shape) {
+  String rows(String name, int from, int to, Shape shape, DType type) {
     String full = graph.path(name);
     Parameter p = parameter(full);
     int row = Math.toIntExact(shape.size() / (to - from));
     return graph.initializer(
         full + "[" + from + ":" + to + "]",
-        dtype,
+        type,
         shape,
-        () -> bytes(full, Arrays.copyOfRange(p.toFloats(), from * row, to * row), dtype));
+        () -> bytes(full, Arrays.copyOfRange(p.toFloats(), from * row, to * row), type));
   }
 
   /** Rows {@code from} to {@code to} of a weight (out, in), transposed for MatMul: (in, rows). */
@@ -194,22 +199,29 @@ final class Layers {
       return product;
     }
     boolean whole = parameter(graph.path(bias)).shape().dim(0) == to - from;
-    return node("Add", product, whole ? constant(bias) : rows(bias, from, to, Shape.of(to - from)));
+    return node(
+        "Add", product, whole ? constant(bias) : rows(bias, from, to, Shape.of(to - from), dtype));
   }
 
   /** LayerNorm over the last axis with the parameters of the part {@code name}. */
   String layerNorm(String x, String name, double eps) {
+    String in = within(name, () -> single(x));
+    String normed = layerNormSingle(in, name, eps);
+    return within(name, () -> compute(normed));
+  }
+
+  /** As {@link #layerNorm}, of an F32 value and giving one. */
+  String layerNormSingle(String x, String name, double eps) {
     return within(
         name,
         () -> {
-          String in = single(x);
           String scale = constant("weight", DType.F32);
           String shift = constant("bias", DType.F32);
           if (graph.opset() >= LAYER_NORM_OPSET) {
             var attributes = OnnxGraph.attributes().with("axis", -1).with("epsilon", (float) eps);
-            return compute(graph.node("LayerNormalization", attributes, in, scale, shift));
+            return graph.node("LayerNormalization", attributes, x, scale, shift);
           }
-          return compute(node("Add", node("Mul", standardised(in, eps), scale), shift));
+          return node("Add", node("Mul", standardised(x, eps), scale), shift);
         });
   }
 

@@ -32,11 +32,14 @@ final class TextLayers {
     return x;
   }
 
+  /** Summed in F32, as the norm that follows is. */
   private String embed(String ids) {
     String words = layers.node("Gather", layers.constant("word_embeddings.weight"), ids);
-    String type = layers.rows("token_type_embeddings.weight", 0, 1, Shape.of(1, config.hidden()));
-    String sum = layers.node("Add", layers.node("Add", words, type), positions(ids));
-    return layers.layerNorm(sum, "LayerNorm", config.layerNormEps());
+    Shape one = Shape.of(1, config.hidden());
+    String type = layers.rows("token_type_embeddings.weight", 0, 1, one, DType.F32);
+    String both = layers.node("Add", layers.single(words), type);
+    String sum = layers.node("Add", both, layers.single(positions(ids)));
+    return layers.compute(layers.layerNormSingle(sum, "LayerNorm", config.layerNormEps()));
   }
 
   private String positions(String ids) {
