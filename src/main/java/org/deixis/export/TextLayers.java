@@ -49,11 +49,12 @@ final class TextLayers {
           layers.node("Gather", layers.node("Shape", ids), graph.longs(1)); // (1), the end's shape
       return layers.node("Slice", table, graph.longs(0), length, graph.longs(0));
     }
-    // RoBERTa counts from padId + 1 what is no padding; padding itself is at padId.
+    // RoBERTa counts from padId + 1 what is no padding; padding itself is at padId. Counted in
+    // F32, exact up to 2^24, as TensorRT sums no whole numbers.
     String pad = graph.longs(config.padId());
-    String word = layers.cast(layers.node("Not", layers.node("Equal", ids, pad)), DType.I64);
-    String counted = layers.node("CumSum", word, graph.whole(1));
-    return layers.node("Gather", table, layers.node("Add", layers.node("Mul", counted, word), pad));
+    String word = layers.cast(layers.node("Not", layers.node("Equal", ids, pad)), DType.F32);
+    String counted = layers.node("Mul", layers.node("CumSum", word, graph.whole(1)), word);
+    return layers.node("Gather", table, layers.node("Add", layers.cast(counted, DType.I64), pad));
   }
 
   private String layer(String x, String bias) {
