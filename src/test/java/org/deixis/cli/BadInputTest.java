@@ -312,7 +312,8 @@ class BadInputTest {
   @Test
   void helpAndAnUnknownConfigurationKey() throws IOException {
     for (String command :
-        List.of("demo", "scenes", "data", "train", "eval", "predict", "doctor", "bench")) {
+        List.of(
+            "demo", "scenes", "data", "train", "eval", "predict", "export", "doctor", "bench")) {
       Answer help = run(command, "--help");
       assertEquals(0, help.code);
       assertTrue(help.out.contains("Usage: deixis " + command), help.out);

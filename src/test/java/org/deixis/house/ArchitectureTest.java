@@ -39,7 +39,7 @@ class ArchitectureTest {
           Set.of("nn", "io", "data"),
           Set.of("optim"),
           Set.of("model"),
-          Set.of("infer"),
+          Set.of("infer", "export"),
           Set.of("eval"),
           Set.of("train"),
           Set.of("bench"),

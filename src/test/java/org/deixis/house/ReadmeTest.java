@@ -28,14 +28,25 @@ class ReadmeTest {
 
   @Test
   void theJavaExampleCompiles() throws IOException {
-    Matcher block = Pattern.compile("```java\\n(.*?)```", Pattern.DOTALL).matcher(readme());
-    assertTrue(block.find(), "the README has a Java example");
+    compiles("README.md", "import java.nio.file.Path;\nimport org.deixis.infer.*;\n", "void run()");
+  }
+
+  @Test
+  void theJavaExampleOfOnnxRuntimeCompiles() throws IOException {
+    compiles(
+        "docs/onnx.md",
+        "import ai.onnxruntime.*;\nimport java.nio.FloatBuffer;\nimport java.util.Map;\n",
+        "void run(float[] pixels) throws OrtException");
+  }
+
+  private void compiles(String document, String imports, String method) throws IOException {
+    Matcher block =
+        Pattern.compile("```java\\n(.*?)```", Pattern.DOTALL)
+            .matcher(Files.readString(Path.of(document)));
+    assertTrue(block.find(), document + " has a Java example");
     Path source = dir.resolve("Example.java");
     Files.writeString(
-        source,
-        "import java.nio.file.Path;\nimport org.deixis.infer.*;\nclass Example {\n  void run() {\n"
-            + block.group(1)
-            + "  }\n}\n");
+        source, imports + "class Example {\n  " + method + " {\n" + block.group(1) + "  }\n}\n");
     ByteArrayOutputStream messages = new ByteArrayOutputStream();
     int result =
         ToolProvider.getSystemJavaCompiler()

@@ -5,7 +5,7 @@ package org.deixis.model.swin;
  *
  * @param height of the window; the shifts are those of the odd blocks, even ones have none
  */
-record Windows(int height, int width, int shiftH, int shiftW) {
+public record Windows(int height, int width, int shiftH, int shiftW) {
 
   /**
    * Windows of a model's own picture size, which its bias tables belong to.
@@ -14,7 +14,7 @@ record Windows(int height, int width, int shiftH, int shiftW) {
    *     does, {@code gridH} halved and rounded down once a stage, although odd maps are padded to
    *     even ones on the way
    */
-  static Windows built(SwinConfig config, int gridH, int gridW, int stage) {
+  public static Windows built(SwinConfig config, int gridH, int gridW, int stage) {
     return at(config, gridH, gridW, stage, config.window(), config.window());
   }
 
