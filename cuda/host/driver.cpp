@@ -249,7 +249,8 @@ uint32_t exchange(uint32_t value, int source) {
 using namespace deixis_host;
 
 namespace {
-constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719;
+constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700,
+              NOT_SUPPORTED = 801, LAUNCH_FAILED = 719;
 constexpr uint64_t TOTAL = 4ull << 30;
 
 int fail(int code, const std::string& why) {
@@ -260,6 +261,11 @@ int fail(int code, const std::string& why) {
 
 extern "C" {
 int cuInit(unsigned) { return 0; }
+// NVRTC asks for a private table, and takes no for an answer.
+int cuGetExportTable(const void** table, const void*) {
+  *table = nullptr;
+  return fail(NOT_SUPPORTED, "no export tables here");
+}
 int cuDriverGetVersion(int* v) { return *v = 13000, 0; }
 int cuDeviceGetCount(int* n) { return *n = 1, 0; }
 int cuDeviceGet(int* device, int) { return *device = 0, 0; }

@@ -109,7 +109,7 @@ public final class NvrtcCompiler implements KernelCompiler {
                         + "; use an older CUDA toolkit"));
   }
 
-  private static byte[] build(
+  static byte[] build(
       String name, String source, String header, List<String> options, boolean binary) {
     _nvrtcProgram program = new _nvrtcProgram();
     try (BytePointer text = new BytePointer(source, StandardCharsets.UTF_8);
