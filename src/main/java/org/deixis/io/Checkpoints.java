@@ -83,6 +83,16 @@ public final class Checkpoints {
       MappedFile safetensors = file.as(SafetensorsHeader.FORMAT);
       return new TensorFile(safetensors, SafetensorsHeader.read(safetensors).tensors(), Set.of());
     }
+    if (text.startsWith("PK\3\4") || text.startsWith("PK\5\6")) {
+      ZipIndex zip = ZipIndex.read(file.as("zip"));
+      if (TorchReader.isTorch(zip)) {
+        return TorchReader.zip(file.as(TorchReader.ZIP), zip);
+      }
+      throw file.refused("a zip archive without a data.pkl or arrays; give the checkpoint itself");
+    }
+    if (start[0] == (byte) 0x80) {
+      return NumpyPickle.open(file);
+    }
     throw file.refused(
         "none of safetensors, PyTorch, NumPy or a pickle begins like this; fetch or write it again");
   }
