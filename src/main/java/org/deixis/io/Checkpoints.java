@@ -3,7 +3,12 @@ package org.deixis.io;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import org.deixis.core.InputException;
 
@@ -12,6 +17,7 @@ public final class Checkpoints {
   private static final String INDEX = "model.safetensors.index.json";
   private static final String SINGLE = "model.safetensors";
   private static final int LOOKED_AT = 64;
+  private static final List<String> WRAPPERS = List.of("model", "state_dict", "module");
 
   private Checkpoints() {}
 
@@ -25,10 +31,11 @@ public final class Checkpoints {
    */
   public static Checkpoint open(Path path) {
     if (Files.isDirectory(path)) {
-      if (Files.exists(path.resolve(INDEX))) {
+      // A link that leads nowhere is there too, and its own line says so.
+      if (Files.exists(path.resolve(INDEX), LinkOption.NOFOLLOW_LINKS)) {
         return ShardedCheckpoint.open(path.resolve(INDEX));
       }
-      if (Files.exists(path.resolve(SINGLE))) {
+      if (Files.exists(path.resolve(SINGLE), LinkOption.NOFOLLOW_LINKS)) {
         return openFile(path.resolve(SINGLE));
       }
       throw new InputException(
@@ -40,6 +47,94 @@ public final class Checkpoints {
       index = isJson(start(file));
     }
     return index ? ShardedCheckpoint.open(path) : openFile(path);
+  }
+
+  /**
+   * A checkpoint without what its parameters are wrapped in. Wrappers are {@code model}, {@code
+   * state_dict} and {@code module}. As long as it changes anything:
+   *
+   * <ul>
+   *   <li>where exactly one wrapper W is a dictionary of the file at this level, what lies in it is
+   *       kept under its name without {@code W.}, and everything beside it (optimizer, averages,
+   *       counters) is left out;
+   *   <li>else, where all names begin with {@code W.}, as DataParallel writes {@code module.}, that
+   *       is taken off. Where only some names begin so, they belong to the model: nothing is
+   *       changed.
+   * </ul>
+   *
+   * <p>The result reads from {@code checkpoint}; closing it closes that.
+   */
+  public static Checkpoint unwrapped(Checkpoint checkpoint) {
+    Set<String> dictionaries =
+        checkpoint instanceof TensorFile file ? file.dictionaries() : Set.of();
+    String prefix = "";
+    while (!checkpoint.entries().isEmpty()) {
+      String next = wrapper(checkpoint, dictionaries, prefix);
+      if (next == null) {
+        return prefix.isEmpty() ? checkpoint : new Unwrapped(checkpoint, prefix);
+      }
+      prefix = next;
+    }
+    return checkpoint;
+  }
+
+  private static String wrapper(Checkpoint checkpoint, Set<String> dictionaries, String prefix) {
+    List<String> nested = WRAPPERS.stream().filter(w -> dictionaries.contains(prefix + w)).toList();
+    if (nested.size() == 1) {
+      return prefix + nested.get(0) + ".";
+    }
+    for (String wrapper : WRAPPERS) {
+      String longer = prefix + wrapper + ".";
+      if (checkpoint.entries().keySet().stream()
+          .filter(name -> name.startsWith(prefix))
+          .allMatch(name -> name.startsWith(longer) && name.length() > longer.length())) {
+        return longer;
+      }
+    }
+    return null;
+  }
+
+  /** The entries of a checkpoint that lie under a prefix, without it. */
+  private static final class Unwrapped implements Checkpoint {
+    private final Checkpoint all;
+    private final String prefix;
+    private final Map<String, Entry> entries = new LinkedHashMap<>();
+
+    Unwrapped(Checkpoint all, String prefix) {
+      this.all = all;
+      this.prefix = prefix;
+      all.entries()
+          .forEach(
+              (name, entry) -> {
+                if (name.startsWith(prefix)) {
+                  entries.put(name.substring(prefix.length()), entry);
+                }
+              });
+    }
+
+    @Override
+    public String format() {
+      return all.format();
+    }
+
+    @Override
+    public Map<String, Entry> entries() {
+      return Collections.unmodifiableMap(entries);
+    }
+
+    @Override
+    public HostTensor read(String name) {
+      if (!entries.containsKey(name)) {
+        throw new IllegalArgumentException("the checkpoint has no " + prefix + name);
+      }
+      HostTensor tensor = all.read(prefix + name);
+      return new HostTensor(name, tensor.dtype(), tensor.shape(), tensor.data());
+    }
+
+    @Override
+    public void close() {
+      all.close();
+    }
   }
 
   /** Opens a checkpoint that is a single file. */
@@ -88,7 +183,13 @@ public final class Checkpoints {
       if (TorchReader.isTorch(zip)) {
         return TorchReader.zip(file.as(TorchReader.ZIP), zip);
       }
+      if (NpyReader.isNpz(zip)) {
+        return NpyReader.npz(file.as(NpyReader.NPZ), zip);
+      }
       throw file.refused("a zip archive without a data.pkl or arrays; give the checkpoint itself");
+    }
+    if (NpyReader.isNpy(start)) {
+      return NpyReader.npy(file.as(NpyReader.NPY));
     }
     if (start[0] == (byte) 0x80) {
       return NumpyPickle.open(file);

@@ -25,7 +25,9 @@ final class PickleAllowList {
           "builtins.set",
           "builtins.frozenset",
           "builtins.tuple",
+          "builtins.bytes",
           "builtins.int",
+          "builtins.long",
           "builtins.float",
           "builtins.bool",
           "builtins.str",
@@ -122,7 +124,14 @@ final class PickleAllowList {
       case "collections.defaultdict" -> dictionary(args.get(1));
       case "builtins.list", "builtins.set", "builtins.frozenset", "torch.Size", "builtins.tuple" ->
           sequence(args.get(0));
+      case "builtins.bytes" -> {
+        if (args.size() != 0) {
+          throw file.refused("the pickle asks for builtins.bytes of something" + ONLY);
+        }
+        yield PickleValue.HeapBytes.of(""); // how protocol 2 writes b""
+      }
       case "builtins.int",
+          "builtins.long",
           "builtins.float",
           "builtins.bool",
           "builtins.str",
