@@ -125,7 +125,13 @@ record SafetensorsHeader(Map<String, StoredTensor> tensors, Map<String, String> 
       String field = in.currentName();
       in.nextToken();
       switch (field) {
-        case "dtype" -> dtype = in.getText();
+        case "dtype" -> {
+          // Also that it is no object or array, whose inside the loop would take for fields.
+          if (in.currentToken() != JsonToken.VALUE_STRING) {
+            throw file.broken(where + " has a type that is no text");
+          }
+          dtype = in.getText();
+        }
         case "shape" -> extents = numbers(file, where, in);
         case "data_offsets" -> offsets = numbers(file, where, in);
         default -> in.skipChildren();

@@ -19,10 +19,10 @@ import org.deixis.core.InputException;
  */
 final class Unpickler {
   /**
-   * Opcodes of one file: a tensor takes some fifty, so that this is a hundred thousand tensors. At
-   * 30 to 60 bytes each it bounds the heap too.
+   * Opcodes of one file: a tensor takes some fifty, so that this is fifty thousand tensors, as many
+   * as a zip archive may have. At up to 70 bytes each it bounds the heap too.
    */
-  static final int MAX_OPCODES = 5_000_000;
+  static final int MAX_OPCODES = 2_500_000;
 
   /** Longest text that is decoded at once; a longer one is no name, and stays in the file. */
   private static final int MAX_TEXT = 4096;

@@ -87,6 +87,8 @@ class CheckpointHostileTest {
     header("{\"a\":" + t.replace("[2]", huge).formatted("0,8") + "}", "too large");
     String nothing = "[0,2147483647,2147483647,2147483647]";
     header("{\"a\":" + t.replace("[2]", nothing).formatted("0,0") + "}", "too large");
+    header("{\"a\":" + t.replace("\"F32\"", "{\"F32\":[1]}").formatted("0,8") + "}", "no text");
+    header("{\"a\":" + t.replace("\"F32\"", "[\"F32\"]").formatted("0,8") + "}", "no text");
     header("{\"a\":7}", "lacks");
     header("{\"a\":{}}", "unknown type");
     header("{\"__metadata__\":{\"a\":{}}}", "metadata");
@@ -280,9 +282,16 @@ class CheckpointHostileTest {
 
   @Test
   void zipBombsDoNotGoOff() throws IOException {
-    byte[] zeros = npy(1, describe("|u1", "(268435456,)"), 1 << 28);
-    byte[] packed = deflated(zeros);
-    byte[] bomb = new Pickles.Zip().entry("a.npy", packed, 8, zeros.length, 0, zeros).array();
+    ByteArrayOutputStream packed = new ByteArrayOutputStream();
+    try (DeflaterOutputStream out =
+        new DeflaterOutputStream(packed, new Deflater(Deflater.BEST_COMPRESSION, true))) {
+      out.write(npy(1, describe("|u1", "(268435456,)"), 0));
+      for (int i = 0; i < 256; i++) {
+        out.write(new byte[1 << 20]);
+      }
+    }
+    int size = npy(1, describe("|u1", "(268435456,)"), 0).length + (1 << 28);
+    byte[] bomb = new Pickles.Zip().entry("a.npy", packed.toByteArray(), 8, size, 0).array();
     assertTrue(bomb.length < 400_000);
     refused(dir, "bomb", bomb, "claims to inflate");
     byte[] plain = npy(1, describe("|u1", "(100,)"), 100);
@@ -297,7 +306,7 @@ class CheckpointHostileTest {
     refused(dir, "more", more, "size or checksum");
     byte[] less = new Pickles.Zip().entry("a.npy", small, 8, plain.length + 1, 0).array();
     refused(dir, "less", less, "");
-    byte[] check = new Pickles.Zip().entry("a.npy", small, 8, plain.length, 0, zeros).array();
+    byte[] check = new Pickles.Zip().entry("a.npy", small, 8, plain.length, 0, small).array();
     refused(dir, "check", check, "checksum");
     refused(dir, "method", new Pickles.Zip().entry("a.npy", small, 12, 9, 0).array(), "method 12");
   }
