@@ -14,8 +14,14 @@ import org.deixis.core.InputException;
 
 /** Opens checkpoints of any format that is read. */
 public final class Checkpoints {
-  private static final String INDEX = "model.safetensors.index.json";
-  private static final String SINGLE = "model.safetensors";
+  /** What a folder is looked through for, the first one found counts. */
+  private static final List<String> IN_FOLDER =
+      List.of(
+          "model.safetensors.index.json",
+          "model.safetensors",
+          "pytorch_model.bin.index.json",
+          "pytorch_model.bin");
+
   private static final int LOOKED_AT = 64;
   private static final List<String> WRAPPERS = List.of("model", "state_dict", "module");
 
@@ -23,25 +29,28 @@ public final class Checkpoints {
 
   /**
    * Opens a checkpoint, whose format is told by its content; the file's name does not count. A
-   * folder stands for the {@code model.safetensors.index.json} in it, or where there is none for
-   * its {@code model.safetensors}.
+   * folder stands for what Hugging Face puts into it: {@code model.safetensors.index.json}, {@code
+   * model.safetensors}, {@code pytorch_model.bin.index.json} or {@code pytorch_model.bin}, the
+   * first of these that is there.
    *
    * @throws InputException one line that says what is wrong where: no such file, an unknown format,
    *     a damaged file, or one that holds what is not read
    */
   public static Checkpoint open(Path path) {
     if (Files.isDirectory(path)) {
-      // A link that leads nowhere is there too, and its own line says so.
-      if (Files.exists(path.resolve(INDEX), LinkOption.NOFOLLOW_LINKS)) {
-        return ShardedCheckpoint.open(path.resolve(INDEX));
-      }
-      if (Files.exists(path.resolve(SINGLE), LinkOption.NOFOLLOW_LINKS)) {
-        return openFile(path.resolve(SINGLE));
+      for (String name : IN_FOLDER) {
+        // A link that leads nowhere is there too, and its own line says so.
+        if (Files.exists(path.resolve(name), LinkOption.NOFOLLOW_LINKS)) {
+          return openFileOrIndex(path.resolve(name));
+        }
       }
       throw new InputException(
-          "%s: the folder has neither %s nor %s; give the checkpoint's file"
-              .formatted(path, INDEX, SINGLE));
+          path + ": the folder has neither of " + IN_FOLDER + "; give the checkpoint's file");
     }
+    return openFileOrIndex(path);
+  }
+
+  private static Checkpoint openFileOrIndex(Path path) {
     boolean index;
     try (MappedFile file = MappedFile.open(path, "checkpoint")) {
       index = isJson(start(file));

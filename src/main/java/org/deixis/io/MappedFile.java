@@ -21,6 +21,9 @@ final class MappedFile implements AutoCloseable {
   /** Files up to here are mapped once; of larger ones each piece on its own. */
   private static final long ONE_MAPPING = Integer.MAX_VALUE;
 
+  /** Of a larger file, pieces up to here are copied: a process may not have very many mappings. */
+  private static final int SMALL = 1 << 16;
+
   private final Path path;
   private final String format;
   private final FileChannel channel;
@@ -114,6 +117,8 @@ final class MappedFile implements AutoCloseable {
           whole = channel.map(FileChannel.MapMode.READ_ONLY, 0, size);
         }
         piece = whole.slice((int) offset, (int) length);
+      } else if (length <= SMALL) {
+        piece = copy(offset, (int) length);
       } else {
         piece = channel.map(FileChannel.MapMode.READ_ONLY, offset, length);
       }
@@ -121,6 +126,16 @@ final class MappedFile implements AutoCloseable {
     } catch (IOException e) {
       throw unreadable(path, e);
     }
+  }
+
+  private ByteBuffer copy(long offset, int length) throws IOException {
+    ByteBuffer piece = ByteBuffer.allocate(length);
+    while (piece.hasRemaining()) {
+      if (channel.read(piece, offset + piece.position()) < 0) {
+        throw broken("it grew shorter while it was read");
+      }
+    }
+    return piece.flip();
   }
 
   /** The error of a damaged file. */

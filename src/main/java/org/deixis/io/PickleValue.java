@@ -123,16 +123,26 @@ interface PickleValue {
         return latin; // a file may ask a thousand times for the same text
       }
       ByteBuffer in = file.slice(offset, length);
+      byte[] chunk = new byte[(int) Math.min(1 << 16, length)];
       long count = 0;
+      // U+0080 to U+00FF are C2 80 to C3 BF: one lead, then one that continues it. Without
+      // branches, since random weights make every one of them a guess.
+      int lead = 0;
+      int bad = 0;
       while (in.hasRemaining()) {
-        int lead = in.get();
-        if (lead < 0) {
-          // U+0080 to U+00FF are C2 80 to C3 BF, and nothing else is.
-          if ((lead & 0xfe) != 0xc2 || !in.hasRemaining() || (in.get() & 0xc0) != 0x80) {
-            throw file.broken("a text at offset " + offset + " holds what bytes do not");
-          }
+        int n = Math.min(chunk.length, in.remaining());
+        in.get(chunk, 0, n);
+        for (int i = 0; i < n; i++) {
+          int b = chunk[i];
+          int continues = (b & 0xc0) == 0x80 ? 1 : 0;
+          bad |= lead ^ continues;
+          lead = (b & 0xfe) == 0xc2 ? 1 : 0;
+          bad |= (b >>> 31) ^ (lead | continues);
+          count += 1 - lead;
         }
-        count++;
+      }
+      if ((bad | lead) != 0) {
+        throw file.broken("a text at offset " + offset + " holds what bytes do not");
       }
       latin = new LatinBytes(this, count);
       return latin;
@@ -144,17 +154,26 @@ interface PickleValue {
     @Override
     public ByteBuffer read(long from, long count) {
       ByteBuffer in = text.file.slice(text.offset, text.length);
-      byte[] out = new byte[(int) count];
-      for (long skipped = 0; skipped < from; skipped++) {
-        if (in.get() < 0) {
-          in.get();
+      byte[] out = new byte[(int) (from + count)];
+      byte[] chunk = new byte[(int) Math.min(1 << 16, text.length)];
+      int at = 0;
+      int last = 0;
+      while (at < out.length) {
+        int n = Math.min(chunk.length, in.remaining());
+        if (n == 0) {
+          throw text.file.broken("it changed while it was read");
+        }
+        in.get(chunk, 0, n);
+        for (int i = 0; i < n && at < out.length; i++) {
+          int b = chunk[i];
+          int high = b >> 31; // all ones for a byte of a pair; the second one puts the pair
+          out[at] = (byte) (b & ~high | (last << 6 | b & 0x3f) & high);
+          at += (b & 0xfe) == 0xc2 ? 0 : 1;
+          last = b;
         }
       }
-      for (int i = 0; i < out.length; i++) {
-        int lead = in.get();
-        out[i] = (byte) (lead < 0 ? (lead & 3) << 6 | in.get() & 0x3f : lead);
-      }
-      return ByteBuffer.wrap(out).order(ByteOrder.LITTLE_ENDIAN);
+      in = ByteBuffer.wrap(out, (int) from, (int) count).slice();
+      return in.order(ByteOrder.LITTLE_ENDIAN);
     }
   }
 

@@ -14,6 +14,7 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -138,6 +139,42 @@ class CheckpointTypesTest {
         assertEquals(i, values[i]);
       }
     }
+  }
+
+  /** Detectron2's oldest files are Python 2's: text and bytes are one, and module names are old. */
+  @Test
+  void pythonTwo() throws IOException {
+    String values = "\0\0\0\0\0\0\200\77".repeat(3); // 0, 1, 0, 1, 0, 1
+    String array = "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\u0085U\1btR";
+    String type = "cnumpy\ndtype\n(U\2f4K\0K\1tR(K\3U\1<NNNJ\377\377\377\377J\377\377\377\377K\0tb";
+    Pickles p = Pickles.protocol(2).ascii("}U\1x" + array + "(K\1K\2K\3\u0086" + type);
+    p.ascii("\u0089U\30" + values + "tbs.");
+    try (Checkpoint file = Checkpoints.open(Files.write(dir.resolve("two"), p.array()))) {
+      assertEquals(Shape.of(2, 3), file.entries().get("x").shape());
+      assertArrayEquals(new float[] {0, 1, 0, 1, 0, 1}, file.read("x").toFloats());
+    }
+  }
+
+  /** Before PyTorch 0.4 a storage could be a part of another one. */
+  @Test
+  void partsOfStorages() throws IOException {
+    Pickles p = new Pickles().raw(resourceStart());
+    p.bytes(0x80, 2)
+        .ascii("}U\1xctorch._utils\n_rebuild_tensor\n((U\7storagectorch\nShortStorage\n");
+    p.ascii("U\1kU\3cpuK\6(U\1vK\2K\4ttQK\1K\3\u0085K\1\u0085tRs.");
+    p.bytes(0x80, 2).ascii("]U\1ka.").i8(6);
+    for (int i = 0; i < 6; i++) {
+      p.bytes(i, 0);
+    }
+    try (Checkpoint file = Checkpoints.open(Files.write(dir.resolve("parts"), p.array()))) {
+      assertArrayEquals(new long[] {3, 4, 5}, file.read("x").toLongs());
+    }
+  }
+
+  /** Magic number, protocol and system, as every file of the older format begins. */
+  private byte[] resourceStart() throws IOException {
+    byte[] whole = HostileFiles.resource("/golden/checkpoints/swin_legacy.pth");
+    return Arrays.copyOf(whole, 137); // the object's pickle begins there
   }
 
   @Test
