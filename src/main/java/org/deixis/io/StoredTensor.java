@@ -13,6 +13,9 @@ final class StoredTensor {
   /** NumPy's own limit; PyTorch's is 64 since 1.5. */
   static final int MAX_RANK = 64;
 
+  /** Bytes that any file justifies. */
+  static final long FREE = 1 << 20;
+
   /** A run of bytes of a file, read when asked for. */
   interface Bytes {
     /** How many. */
@@ -80,9 +83,9 @@ final class StoredTensor {
       throw file.broken(
           where + " of shape " + shape + " reaches beyond its " + bytes.length() + " bytes");
     }
-    // A view with a stride of 0 may be larger than what holds it; nothing is allocated for one
-    // that is larger than the whole file.
-    if (shape.size() > Math.max(available, file.size() / type.bytes())) {
+    // A view with a stride of 0 may be larger than what holds it; nothing beyond a megabyte is
+    // allocated for one that is larger than the whole file.
+    if (shape.size() > Math.max(FREE, file.size()) / type.bytes()) {
       throw file.broken(where + " of shape " + shape + " is larger than the file");
     }
     return new StoredTensor(file, bytes, type, bigEndian, shape, offset, strides.clone());

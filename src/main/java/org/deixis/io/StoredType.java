@@ -2,7 +2,6 @@ package org.deixis.io;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.util.Locale;
 import org.deixis.core.DType;
 
 /**
@@ -85,17 +84,17 @@ enum StoredType {
 
   /** The type of {@code torch.NAME} as a dtype or as a storage class, or null. */
   static StoredType ofTorch(String name) {
-    return switch (name.toLowerCase(Locale.ROOT)) {
-      case "doublestorage", "float64", "double" -> F64;
-      case "floatstorage", "float32", "float" -> F32;
-      case "halfstorage", "float16", "half" -> F16;
-      case "bfloat16storage", "bfloat16" -> BF16;
-      case "longstorage", "int64", "long" -> I64;
-      case "intstorage", "int32", "int" -> I32;
-      case "shortstorage", "int16", "short" -> I16;
-      case "charstorage", "int8" -> I8;
-      case "bytestorage", "uint8" -> U8;
-      case "boolstorage", "bool" -> BOOL;
+    return switch (name) {
+      case "DoubleStorage", "float64", "double" -> F64;
+      case "FloatStorage", "float32", "float" -> F32;
+      case "HalfStorage", "float16", "half" -> F16;
+      case "BFloat16Storage", "bfloat16" -> BF16;
+      case "LongStorage", "int64", "long" -> I64;
+      case "IntStorage", "int32", "int" -> I32;
+      case "ShortStorage", "int16", "short" -> I16;
+      case "CharStorage", "int8" -> I8;
+      case "ByteStorage", "uint8" -> U8;
+      case "BoolStorage", "bool" -> BOOL;
       case "uint16" -> U16;
       case "uint32" -> U32;
       case "uint64" -> U64;

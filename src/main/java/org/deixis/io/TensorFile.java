@@ -35,7 +35,7 @@ final class TensorFile implements Checkpoint {
     this.tensors = tensors;
     this.dictionaries = dictionaries;
     Map<String, Entry> all = new LinkedHashMap<>();
-    long budget = Math.max(1 << 16, file.size() * MAX_SHARING);
+    long budget = Math.max(StoredTensor.FREE, file.size() * MAX_SHARING);
     for (Map.Entry<String, StoredTensor> e : tensors.entrySet()) {
       Entry entry = e.getValue().entry();
       all.put(e.getKey(), entry);

@@ -18,6 +18,8 @@ import java.util.zip.Deflater;
 import java.util.zip.DeflaterOutputStream;
 import org.deixis.core.InputException;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.DisabledOnOs;
+import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -325,11 +327,12 @@ class CheckpointHostileTest {
     refused(dir, "plain", Pickles.protocol(2).ascii("}.").array(), "no tensors");
     refused(dir.resolve("missing"), "no such file");
     refused(Files.createDirectory(dir.resolve("folder")), "neither");
-    refused(Path.of("/dev/null"), "is not a file");
   }
 
   @Test
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "makes symbolic links")
   void pathsThatGoInACircleAreNamed() throws IOException {
+    refused(Path.of("/dev/null"), "is not a file");
     Path a = dir.resolve("a");
     Path b = dir.resolve("b");
     Files.createSymbolicLink(a, b);

@@ -253,6 +253,11 @@ class CheckpointTypesTest {
         assertCounts(file.read("b"), DType.F32, 2, 3);
       }
     }
+    String whole = Files.readString(index);
+    for (int i = 0; i < 16; i++) {
+      Files.writeString(index, whole.substring(0, whole.length() * i / 16));
+      HostileFiles.refused(index, "");
+    }
     for (String bad :
         List.of("../model.safetensors", "/etc/passwd", "c:x", "a\\b", "", "..", "none", second)) {
       Files.writeString(index, map.formatted(second, bad.replace("\\", "\\\\")));
