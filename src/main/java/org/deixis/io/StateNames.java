@@ -23,6 +23,9 @@ final class StateNames {
   /** Values looked at; more than the pickle has instructions come only of sharing. */
   private static final int MAX_VALUES = 2 * Unpickler.MAX_OPCODES;
 
+  /** Characters of all names that any file justifies; above that they are as many as its bytes. */
+  private static final long FREE_CHARACTERS = 1 << 22;
+
   private record Level(String prefix, boolean dictionary, Iterator<?> items, int[] position) {}
 
   private final MappedFile file;
@@ -30,6 +33,7 @@ final class StateNames {
   private final Map<String, StoredTensor> tensors = new LinkedHashMap<>();
   private final Set<String> dictionaries = new HashSet<>();
   private final Deque<Level> open = new ArrayDeque<>();
+  private long characters;
 
   private StateNames(MappedFile file, BiFunction<String, Object, StoredTensor> make) {
     this.file = file;
@@ -82,6 +86,7 @@ final class StateNames {
       if (name.length() > MAX_NAME) {
         throw file.broken("it gives a value a name of " + name.length() + " characters");
       }
+      values += name.length() / 32; // making a long name is work too
       if (!enter(name + ".", value)) {
         take(name, value);
       }
@@ -118,6 +123,10 @@ final class StateNames {
     StoredTensor tensor = make.apply(name, value);
     if (tensor == null) {
       return;
+    }
+    characters += name.length();
+    if (characters > FREE_CHARACTERS + file.size()) {
+      throw file.broken("the names of its tensors are longer than the file");
     }
     if (tensors.put(name, tensor) != null) {
       throw file.broken("it holds " + Lines.tensor(name) + " twice");

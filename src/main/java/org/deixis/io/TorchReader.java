@@ -90,7 +90,7 @@ final class TorchReader {
    * Goes on behind the magic number of the older format: protocol, system, object, the keys of the
    * storages in their order, and the storages, each with its number of elements.
    *
-   * @param pickles stands behind the magic number
+   * @param position of the byte behind the magic number
    */
   static TensorFile legacy(MappedFile file, long position) {
     return new TorchReader(file).readLegacy(position);

@@ -139,6 +139,30 @@ class PickleHostileTest {
   }
 
   @Test
+  void longNamesAreNotMultiplied() throws IOException {
+    String array = "cnumpy.core.multiarray\n_reconstruct\n)R(K\1K\0\u0085cnumpy\ndtype\n";
+    for (boolean tensor : new boolean[] {true, false}) {
+      Pickles p = Pickles.protocol(3);
+      if (tensor) {
+        p.ascii(array).text("f4").ascii("\u0085R\u0089C\0tbq\0");
+      } else {
+        p.ascii("]q\0");
+      }
+      for (int level = 1; level < 6; level++) {
+        p.ascii("0}(");
+        for (int i = 0; i < 12; i++) {
+          p.text((char) ('a' + i) + "x".repeat(180)).ascii("h" + (char) (level - 1));
+        }
+        p.ascii("uq" + (char) level);
+      }
+      for (int level = 6; level < 20; level++) {
+        p.ascii("0](").ascii("h" + (char) (level - 1), 10).ascii("eq" + (char) level);
+      }
+      assertRefused(p.ascii("."), tensor ? "names of its tensors" : "no end");
+    }
+  }
+
+  @Test
   void claimsBeyondTheFileAllocateNothing() throws IOException {
     assertRefused(Pickles.protocol(2).ascii("Nr").i4(1_000_000_000).ascii("."), "1000000000");
     assertRefused(Pickles.protocol(2).ascii("Nr").i4(-1).ascii("."), "4294967295");
