@@ -244,21 +244,43 @@ final class GuideLayers {
     String filters =
         exact.linear(exact.relu(exact.linear(regions, "mask_embed.0")), "mask_embed.2");
     String mean = exact.within("heads", () -> exact.mean(regions, 1, false));
-    String negative =
+    String pooled =
         exact.linear(exact.relu(exact.linear(mean, "no_target_head.0")), "no_target_head.2");
+    String mask =
+        layers.within(
+            "heads",
+            () -> {
+              String weights = exact.transpose(exact.node("Sigmoid", logits), 0, 2, 1);
+              String filter = exact.node("MatMul", weights, filters); // (B, 1, Dm)
+              String flat = layers.node("MatMul", layers.compute(filter), features);
+              return layers.reshape(layers.single(flat), -1, finest.height, finest.width);
+            });
+    String negative = config.maskEvidence() ? exact.node("Add", pooled, evidence(mask)) : pooled;
     return layers.within(
         "heads",
-        () -> {
-          String weights = exact.transpose(exact.node("Sigmoid", logits), 0, 2, 1);
-          String filter = exact.node("MatMul", weights, filters); // (B, 1, Dm)
-          String flat = layers.node("MatMul", layers.compute(filter), features);
-          String mask = layers.reshape(layers.single(flat), -1, finest.height, finest.width);
-          return new Outputs(
-              mask,
-              finest.height,
-              finest.width,
-              exact.node("Squeeze", logits, graph.longs(2)),
-              exact.node("Squeeze", negative, graph.longs(1)));
-        });
+        () ->
+            new Outputs(
+                mask,
+                finest.height,
+                finest.width,
+                exact.node("Squeeze", logits, graph.longs(2)),
+                exact.node("Squeeze", negative, graph.longs(1))));
+  }
+
+  /** (B, 1): what the highest logit of the mask says of there being a target. */
+  private String evidence(String mask) {
+    Layers exact = layers.inSingle();
+    String peak =
+        exact.within(
+            "heads",
+            () -> {
+              String highest =
+                  graph.node(
+                      "ReduceMax",
+                      OnnxGraph.attributes().with("axes", new long[] {1, 2}).with("keepdims", 0),
+                      mask);
+              return exact.reshape(highest, -1, 1);
+            });
+    return exact.linear(peak, "no_target_evidence");
   }
 }

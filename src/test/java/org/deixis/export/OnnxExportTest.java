@@ -84,7 +84,8 @@ class OnnxExportTest {
         4,
         fusion,
         4,
-        12);
+        12,
+        adaptive || regions == 8); // with and without the mask's evidence
   }
 
   static Stream<Case> cases() {
