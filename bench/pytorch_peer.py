@@ -82,6 +82,7 @@ class Peer(nn.Module):
         self.score = nn.Linear(d, 1)
         self.filters = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, c["mask"]))
         self.none = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, 1))
+        self.evidence = nn.Linear(1, 1)
 
     def forward(self, image, ids, present):
         share = len(ids) // len(image)
@@ -106,7 +107,8 @@ class Peer(nn.Module):
         scores = self.score(regions)
         target = (scores.sigmoid() * self.filters(regions)).sum(1)
         mask = torch.einsum("bc,bchw->bhw", target, self.features(levels[0]))
-        return mask, scores.squeeze(-1), self.none(regions.mean(1)).squeeze(-1)
+        none = self.none(regions.mean(1)) + self.evidence(mask.detach().amax((1, 2))[:, None])
+        return mask, scores.squeeze(-1), none.squeeze(-1)
 
 
 def batch(c, seed=1):
