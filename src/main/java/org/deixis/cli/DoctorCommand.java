@@ -16,7 +16,7 @@ import picocli.CommandLine.Command;
         "Says what this machine has, which devices can be used, and how to get what is missing.")
 final class DoctorCommand extends BaseCommand {
   private static final List<String> GPU_LIBRARIES =
-      List.of("libcuda.so.1", "libcudart.so", "libnvrtc.so");
+      List.of("libcuda.so.1", "libcudart.so", "libnvrtc.so", "libcublasLt.so");
 
   @Override
   public Integer call() {

@@ -3,7 +3,10 @@ package org.deixis.ops;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.DynamicTest.dynamicTest;
 
+import java.nio.file.Path;
+import java.util.List;
 import java.util.stream.Stream;
+import org.deixis.backend.Backend;
 import org.deixis.bench.OpCases;
 import org.deixis.core.DType;
 import org.deixis.testing.CudaHost;
@@ -30,6 +33,33 @@ class CudaHostTest {
   @TestFactory
   Stream<DynamicTest> agreesInBrainFloat() {
     return each(DType.BF16, 2e-2);
+  }
+
+  /** Products by our own kernel instead of cuBLASLt's stand-in. */
+  @TestFactory
+  Stream<DynamicTest> agreesWithPlainProducts() {
+    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    Backend plain =
+        CudaHost.backend(Path.of("cuda"), Path.of("target/cuda-plain").toAbsolutePath());
+    List<String> products =
+        List.of(MatMul.NAME, Linear.NAME, Convolution.NAME, RegionAttention.NAME);
+    return OpCases.all().stream()
+        .filter(c -> products.contains(c.op()))
+        .flatMap(
+            c ->
+                Stream.of(DType.F32, DType.F16, DType.BF16)
+                    .map(
+                        dtype ->
+                            dynamicTest(
+                                c + " " + dtype,
+                                () ->
+                                    OpCaseTest.compare(
+                                        c,
+                                        plain,
+                                        dtype,
+                                        dtype == DType.F32
+                                            ? 2e-5
+                                            : dtype == DType.F16 ? 5e-3 : 2e-2))));
   }
 
   private static Stream<DynamicTest> each(DType dtype, double tolerance) {

@@ -47,15 +47,15 @@ public final class CudaHost {
   public static synchronized CudaBackend backend() {
     if (backend == null) {
       driver();
-      backend = new CudaBackend(new Compiler(SOURCES, BUILT), false);
+      backend = new CudaBackend(new Compiler(SOURCES, BUILT), false, true);
     }
     return backend;
   }
 
-  /** A second backend over kernels from another folder: for mutants. */
+  /** A second backend, over kernels from another folder, with products by our own kernel. */
   public static CudaBackend backend(Path sources, Path built) {
     driver();
-    return new CudaBackend(new Compiler(sources, built), false);
+    return new CudaBackend(new Compiler(sources, built), false, false);
   }
 
   private static synchronized void driver() {
@@ -69,13 +69,24 @@ public final class CudaHost {
           cuda.toString(),
           SOURCES.resolve("host/driver.cpp").toString(),
           "-ldl");
-      // The bindings ask for the runtime library too, and call nothing in it.
+      Path cublasLt = BUILT.resolve("libcublasLt.so.13");
+      gxx(
+          "-O2",
+          "-Wl,-soname,libcublasLt.so.13",
+          "-o",
+          cublasLt.toString(),
+          SOURCES.resolve("host/cublaslt.cpp").toString());
+      // The bindings ask for two more libraries, and we call nothing in them.
       Path empty = BUILT.resolve("empty.cpp");
       Files.writeString(empty, "");
       Path runtime = BUILT.resolve("libcudart.so.13");
       gxx("-Wl,-soname,libcudart.so.13", "-o", runtime.toString(), empty.toString());
       System.load(runtime.toString());
+      Path cublas = BUILT.resolve("libcublas.so.13");
+      gxx("-Wl,-soname,libcublas.so.13", "-o", cublas.toString(), empty.toString());
       System.load(cuda.toString());
+      System.load(cublasLt.toString());
+      System.load(cublas.toString());
     } catch (IOException e) {
       throw new IllegalStateException(e);
     }

@@ -41,14 +41,16 @@ public final class CudaBackend implements Backend {
    * @param caching whether freed memory is kept for the next buffer of its size; without, each
    *     buffer is a block of the driver's, which slows everything down and lets a guarding driver
    *     see what a kernel writes beside it
+   * @param cublas whether products are cuBLASLt's; else our own kernel's
    */
-  public CudaBackend(KernelCompiler compiler, boolean caching) {
+  public CudaBackend(KernelCompiler compiler, boolean caching, boolean cublas) {
     driver = new Driver();
     memory = new DeviceMemory(this, driver, caching);
     Kernels kernels = new Kernels(driver, compiler);
-    products = new PlainProducts(kernels);
     moves = new CudaMoves(kernels, memory);
     elementwise = new CudaElementwise(kernels);
+    PlainProducts plain = new PlainProducts(kernels);
+    products = cublas ? new CublasLtProducts(driver, plain, elementwise) : plain;
     conv = new CudaConv(kernels, memory, products, moves);
     norm = new CudaNorm(kernels, memory);
     attention = new CudaAttention(kernels, memory, products, moves);
@@ -124,6 +126,7 @@ public final class CudaBackend implements Backend {
   @Override
   public void close() {
     optimizer.close();
+    products.close();
     memory.trim();
     driver.close();
   }

@@ -26,12 +26,8 @@ final class Driver implements AutoCloseable {
     try {
       Loader.load(cudart.class);
     } catch (LinkageError | RuntimeException e) {
-      Throwable cause = e;
-      while (cause.getCause() != null) {
-        cause = cause.getCause();
-      }
       return "the CUDA driver API cannot be loaded ("
-          + cause.getMessage()
+          + reason(e)
           + "); it needs NVIDIA's driver (libcuda.so.1) and CUDA 13's libcudart.so.13 on the"
           + " library path: install both, then 'deixis doctor'";
     }
@@ -44,6 +40,18 @@ final class Driver implements AutoCloseable {
       return "the CUDA driver sees no device; check nvidia-smi and CUDA_VISIBLE_DEVICES";
     }
     return code == 0 ? null : "the CUDA driver does not start: " + text(code);
+  }
+
+  /** Why a library did not load: what the system's loader says, without the path of who asked. */
+  static String reason(Throwable e) {
+    Throwable cause = e;
+    while (cause.getCause() != null) {
+      cause = cause.getCause();
+    }
+    String text = String.valueOf(cause.getMessage());
+    return text.startsWith("/") && text.contains(": ")
+        ? text.substring(text.indexOf(": ") + 2)
+        : text;
   }
 
   /** Device 0, or another by CUDA_VISIBLE_DEVICES. */

@@ -53,12 +53,8 @@ public final class NvrtcCompiler implements KernelCompiler {
       Loader.load(nvrtc.class);
       return null;
     } catch (LinkageError | RuntimeException e) {
-      Throwable cause = e;
-      while (cause.getCause() != null) {
-        cause = cause.getCause();
-      }
       return "NVRTC, which compiles the kernels, cannot be loaded ("
-          + cause.getMessage()
+          + Driver.reason(e)
           + "); it comes with the CUDA 13 toolkit: put libnvrtc.so.13 on the library path";
     }
   }

@@ -51,6 +51,11 @@ final class PlainProducts implements Products {
     }
   }
 
+  @Override
+  public void close() {
+    // kernels belong to the backend
+  }
+
   /** The same memory from a later element on, as far as addresses go. */
   private static Array from(Array x, long elements) {
     return x == null || elements == 0

@@ -1,0 +1,120 @@
+// A stand-in for libcublasLt.so.13: the calls that the backend makes, by plain loops over the stand-in
+// driver's memory. It keeps the library's rules (column-major, leading dimensions, batch strides,
+// the bias along the rows of D) and refuses what the library would.
+#include <cstdint>
+#include <cstring>
+
+#include "host.h"
+
+namespace {
+constexpr int SUCCESS = 0, INVALID_VALUE = 7, NOT_SUPPORTED = 15;
+constexpr int R_32F = 0, R_16F = 2, R_16BF = 14, COMPUTE_32F = 68;
+constexpr int EPILOGUE_DEFAULT = 1, EPILOGUE_RELU = 2, EPILOGUE_BIAS = 4;
+
+struct Desc {
+  int transA = 0, transB = 0, epilogue = EPILOGUE_DEFAULT;
+  const void* bias = nullptr;
+};
+struct Layout {
+  int type;
+  uint64_t rows, columns;
+  int64_t ld;
+  int batch = 1;
+  int64_t stride = 0;
+};
+
+float load(const void* p, int type, int64_t i) {
+  if (type == R_32F) return static_cast<const float*>(p)[i];
+  uint16_t bits = static_cast<const uint16_t*>(p)[i];
+  return type == R_16F ? deixis_host::half_to_float(bits) : __uint_as_float(static_cast<uint32_t>(bits) << 16);
+}
+void store(void* p, int type, int64_t i, float v) {
+  if (type == R_32F) {
+    static_cast<float*>(p)[i] = v;
+  } else if (type == R_16F) {
+    static_cast<uint16_t*>(p)[i] = deixis_host::float_to_half(v);
+  } else {
+    uint32_t bits = __float_as_uint(v);
+    bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+    static_cast<uint16_t*>(p)[i] = static_cast<uint16_t>(nan ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+  }
+}
+
+template <class V>
+int take(V& to, const void* from, size_t size) {
+  if (size != sizeof(V)) return INVALID_VALUE;
+  memcpy(&to, from, size);
+  return SUCCESS;
+}
+}  // namespace
+
+extern "C" {
+int cublasLtCreate(void** handle) { return *handle = new int(1), SUCCESS; }
+int cublasLtDestroy(void* handle) { return delete static_cast<int*>(handle), SUCCESS; }
+const char* cublasLtGetStatusString(int code) {
+  return code == INVALID_VALUE ? "CUBLAS_STATUS_INVALID_VALUE" : code == NOT_SUPPORTED ? "CUBLAS_STATUS_NOT_SUPPORTED" : "CUBLAS_STATUS";
+}
+int cublasLtMatmulDescCreate(void** desc, int compute, int scale) {
+  if (compute != COMPUTE_32F || scale != R_32F) return NOT_SUPPORTED;
+  return *desc = new Desc, SUCCESS;
+}
+int cublasLtMatmulDescDestroy(void* desc) { return delete static_cast<Desc*>(desc), SUCCESS; }
+int cublasLtMatmulDescSetAttribute(void* desc, int attribute, const void* value, size_t size) {
+  auto* d = static_cast<Desc*>(desc);
+  switch (attribute) {
+    case 3: return take(d->transA, value, size);
+    case 4: return take(d->transB, value, size);
+    case 7: return take(d->epilogue, value, size);
+    case 8: return take(d->bias, value, size);
+    default: return NOT_SUPPORTED;
+  }
+}
+int cublasLtMatrixLayoutCreate(void** layout, int type, uint64_t rows, uint64_t columns, int64_t ld) {
+  if (type != R_32F && type != R_16F && type != R_16BF) return NOT_SUPPORTED;
+  if (rows == 0 || columns == 0 || ld < static_cast<int64_t>(rows)) return INVALID_VALUE;
+  return *layout = new Layout{type, rows, columns, ld}, SUCCESS;
+}
+int cublasLtMatrixLayoutDestroy(void* layout) { return delete static_cast<Layout*>(layout), SUCCESS; }
+int cublasLtMatrixLayoutSetAttribute(void* layout, int attribute, const void* value, size_t size) {
+  auto* l = static_cast<Layout*>(layout);
+  if (attribute == 5) return take(l->batch, value, size);
+  if (attribute == 6) return take(l->stride, value, size);
+  return NOT_SUPPORTED;
+}
+int cublasLtMatmulPreferenceCreate(void** preference) { return *preference = new int(0), SUCCESS; }
+int cublasLtMatmulPreferenceDestroy(void* preference) { return delete static_cast<int*>(preference), SUCCESS; }
+int cublasLtMatmulPreferenceSetAttribute(void*, int, const void*, size_t) { return SUCCESS; }
+// The real result: an algorithm of 64 bytes, workspace size, status, waves, 16 reserved bytes.
+int cublasLtMatmulAlgoGetHeuristic(void*, void*, void*, void*, void*, void*, void*, int wanted, void* results, int* found) {
+  if (wanted < 1) return INVALID_VALUE;
+  memset(results, 0, 64 + 8 + 4 + 4 + 16);
+  *found = 1;
+  return SUCCESS;
+}
+int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* la, const void* b, void* lb, const void* beta,
+                   const void* c, void* lc, void* d, void* ld, const void*, void*, size_t, void*) {
+  auto* m = static_cast<Desc*>(desc);
+  auto *A = static_cast<Layout*>(la), *B = static_cast<Layout*>(lb), *C = static_cast<Layout*>(lc), *D = static_cast<Layout*>(ld);
+  uint64_t rows = m->transA ? A->columns : A->rows, k = m->transA ? A->rows : A->columns;
+  uint64_t columns = m->transB ? B->rows : B->columns;
+  if ((m->transB ? B->columns : B->rows) != k || D->rows != rows || D->columns != columns || C->rows != rows ||
+      C->columns != columns || A->batch != D->batch || B->batch != D->batch || C->batch != D->batch)
+    return INVALID_VALUE;
+  if ((m->epilogue & EPILOGUE_BIAS) && !m->bias) return INVALID_VALUE;
+  float x = *static_cast<const float*>(alpha), y = *static_cast<const float*>(beta);
+  for (int64_t n = 0; n < D->batch; n++)
+    for (uint64_t j = 0; j < columns; j++)
+      for (uint64_t i = 0; i < rows; i++) {
+        float sum = 0;
+        for (uint64_t p = 0; p < k; p++)
+          sum += load(a, A->type, n * A->stride + (m->transA ? i * A->ld + p : p * A->ld + i)) *
+                 load(b, B->type, n * B->stride + (m->transB ? p * B->ld + j : j * B->ld + p));
+        float v = x * sum;
+        if (y != 0) v += y * load(c, C->type, n * C->stride + j * C->ld + i);
+        if (m->epilogue & EPILOGUE_BIAS) v += load(m->bias, D->type, i);
+        if (m->epilogue & EPILOGUE_RELU) v = v > 0 ? v : 0;
+        store(d, D->type, n * D->stride + j * D->ld + i, v);
+      }
+  return SUCCESS;
+}
+}
