@@ -25,6 +25,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       TrainCommand.class,
       EvalCommand.class,
       PredictCommand.class,
+      ImportCommand.class,
       ExportCommand.class,
       DoctorCommand.class,
       BenchCommand.class

@@ -13,6 +13,7 @@ import org.deixis.backend.Backend;
 import org.deixis.core.InputException;
 import org.deixis.data.Dataset;
 import org.deixis.data.TextTokenizer;
+import org.deixis.infer.ModelFolder;
 import org.deixis.model.gres.GresConfig;
 import org.deixis.model.gres.GuideModel;
 import org.deixis.nn.ParameterSource;
@@ -50,9 +51,16 @@ final class TrainCommand extends BaseCommand {
   @Option(
       names = "--config",
       paramLabel = "NAME|FILE",
-      defaultValue = "small",
-      description = "Model: a bundled name or a JSON file. Default: ${DEFAULT-VALUE}.")
+      description = "Model: a bundled name or a JSON file. Default: that of --init, else small.")
   private String config;
+
+  @Option(
+      names = "--init",
+      paramLabel = "DIR",
+      description =
+          "Model folder to start from, such as 'deixis import' makes: its weights, and unless others"
+              + " are given its configuration and tokenizer.")
+  private Path init;
 
   @Option(
       names = "--training",
@@ -63,7 +71,8 @@ final class TrainCommand extends BaseCommand {
   @Option(
       names = "--tokenizer",
       paramLabel = "FILE",
-      description = "tokenizer.json or vocab.txt. Default: the one in the data set's folder.")
+      description =
+          "tokenizer.json or vocab.txt. Default: that of --init, else the one in the data set's folder.")
   private Path tokenizerFile;
 
   @Option(
@@ -143,13 +152,10 @@ final class TrainCommand extends BaseCommand {
     Dataset validation = validation();
     TrainConfig settled = settings();
     Backend backend = engine.backend(err);
-    try (TextTokenizer tokenizer =
-            TextTokenizer.load(tokenizerFile == null ? data : tokenizerFile);
+    try (TextTokenizer tokenizer = TextTokenizer.load(tokenizerFile());
         GuideModel model =
             new GuideModel(
-                ParameterSource.fresh(backend, settled.seed()),
-                modelConfig(tokenizer),
-                settled.seed())) {
+                weights(backend, settled.seed()), modelConfig(tokenizer), settled.seed())) {
       Trainer trainer =
           new Trainer(
               backend, model, tokenizer, train, validation, settled, folder, quiet ? null : err);
@@ -186,9 +192,31 @@ final class TrainCommand extends BaseCommand {
     }
   }
 
+  private Path tokenizerFile() {
+    if (tokenizerFile != null) {
+      return tokenizerFile;
+    }
+    return init == null ? data : init.resolve(ModelFolder.TOKENIZER);
+  }
+
+  private ParameterSource weights(Backend backend, long drawn) {
+    return init == null
+        ? ParameterSource.fresh(backend, drawn)
+        : ModelFolder.source(init.resolve(ModelFolder.WEIGHTS), backend);
+  }
+
   private GresConfig modelConfig(TextTokenizer tokenizer) {
-    GresConfig c = GresConfig.of(config);
-    c = c.withVocab(Math.max(tokenizer.vocabSize(), 1), tokenizer.padId());
+    GresConfig c;
+    if (config == null && init != null) {
+      c = GresConfig.load(init.resolve(ModelFolder.CONFIG));
+    } else {
+      c = GresConfig.of(config == null ? "small" : config);
+    }
+    if (init == null) {
+      c = c.withVocab(Math.max(tokenizer.vocabSize(), 1), tokenizer.padId());
+    } else {
+      ModelFolder.checkVocabulary(init.toString(), c, tokenizer);
+    }
     c = checkpointing ? c.withCheckpointing(true) : c;
     return adaptive ? c.withAdaptive(true) : c;
   }

@@ -38,6 +38,17 @@ public final class Parameter implements AutoCloseable {
     }
   }
 
+  /**
+   * A parameter whose values nobody will read: for a model that is built to learn its parameters'
+   * names and shapes. Its memory is not written, so that a system that commits pages on first use
+   * commits none.
+   */
+  public static Parameter outline(Backend backend, Shape shape) {
+    try (Scope scope = Scope.open()) {
+      return new Parameter(Scope.detach(backend.allocate(shape, DType.F32)));
+    }
+  }
+
   public Shape shape() {
     return master.shape();
   }

@@ -35,9 +35,14 @@ public interface ParameterSource {
   record Fresh(Backend backend, long seed, String prefix) implements ParameterSource {
     @Override
     public Parameter parameter(String name, Shape shape, Init init) {
+      return Parameter.of(backend, draw(seed, prefix + name, shape, init), shape);
+    }
+
+    /** The values that a fresh parameter of that full name has, row-major. */
+    public static float[] draw(long seed, String name, Shape shape, Init init) {
       float[] values = new float[Math.toIntExact(shape.size())];
-      init.fill(new Rng(seed, stream(prefix + name)), values);
-      return Parameter.of(backend, values, shape);
+      init.fill(new Rng(seed, stream(name)), values);
+      return values;
     }
 
     @Override

@@ -40,6 +40,7 @@ class ArchitectureTest {
           Set.of("optim"),
           Set.of("model"),
           Set.of("infer", "export"),
+          Set.of("weights"),
           Set.of("eval"),
           Set.of("train"),
           Set.of("bench"),

@@ -218,6 +218,25 @@ public record GresConfig(
     return with(swin, text, wanted);
   }
 
+  /** This configuration for pictures of another size, with another Swin. */
+  public GresConfig withPictures(int height, int width, SwinConfig newSwin) {
+    return new GresConfig(
+        height,
+        width,
+        newSwin,
+        text,
+        dim,
+        maskDim,
+        regions,
+        adaptive,
+        layers,
+        heads,
+        fusionLevels,
+        normGroups,
+        maxTokens,
+        maskEvidence);
+  }
+
   private GresConfig with(SwinConfig newSwin, TextConfig newText, boolean newAdaptive) {
     return new GresConfig(
         imageHeight,
