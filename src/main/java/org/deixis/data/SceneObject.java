@@ -37,6 +37,10 @@ public record SceneObject(
     throw new IllegalStateException(colour);
   }
 
+  boolean convex() {
+    return !shape.equals("star") && !shape.equals("cross");
+  }
+
   /** Whether the point is inside the shape. */
   boolean covers(double px, double py) {
     double dx = (px - x) / radius;
