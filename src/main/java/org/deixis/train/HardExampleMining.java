@@ -4,10 +4,11 @@ import org.deixis.data.Sample;
 import org.deixis.data.SampleWeights;
 
 /**
- * Draws what is hard more often: the weight of a sample is a running mean of its loss over the
- * running mean of all losses, kept within [1/{@value #SPREAD}, {@value #SPREAD}]:
+ * Draws what is hard more often: the weight of a sample is a running mean of its loss over that of
+ * all losses, kept within [1/{@value #SPREAD}, {@value #SPREAD}]:
  *
- * <p>{@code r ← 0.7·r + 0.3·loss}, {@code weight = clamp(r / mean, 1/4, 4)}.
+ * <p>{@code mean ← 0.99·mean + 0.01·loss}, then {@code weight ← clamp(0.7·weight + 0.3·loss/mean,
+ * 1/4, 4)}; the first loss of all is the first mean.
  *
  * <p>A sample that was never seen keeps weight 1. Weights take effect at the next epoch.
  */

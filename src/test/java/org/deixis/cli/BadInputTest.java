@@ -161,6 +161,22 @@ class BadInputTest {
   }
 
   @Test
+  void masksThatDoNotBelongNameTheRecord() throws IOException {
+    Path data = scenes();
+    Path instances = only(data, "instances");
+    String whole = Files.readString(instances);
+    Files.writeString(instances, whole.replaceAll("\"size\":\\[\\d+,", "\"size\":[17,"));
+    refused(train(data), "annotation id", "32x17");
+    Files.writeString(instances, whole);
+    // A record that names nothing, and an annotation all the same.
+    edit(
+        only(data, "grefs"),
+        "\"no_target\":false,\"ann_id\":\\[(\\d+)",
+        "\"no_target\":true,\"ann_id\":[$1");
+    refused(train(data), "grefs", "no target");
+  }
+
+  @Test
   void aTruncatedPictureFailsBeforeAnythingIsWritten() throws IOException {
     Path jpeg = dir.resolve("cut.jpg");
     byte[] whole = Images.encodeJpeg(new RgbImage(80, 80, new byte[80 * 80 * 3]));
