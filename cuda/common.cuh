@@ -123,3 +123,35 @@ DEVICE float group_max(float v, float* scratch) {
 }
 
 DEVICE float sigmoid(float x) { return x >= 0 ? 1 / (1 + expf(-x)) : expf(x) / (1 + expf(x)); }
+
+// ---- bilinear sampling along one axis: output o of `to` reads two of `from` sources
+// (align_corners = false), and which outputs may read a source
+
+struct Tap {
+  int low, high;
+  float share;
+};
+
+DEVICE Tap tap(int o, int from, int to) {
+  float at = (o + 0.5f) * from / to - 0.5f;
+  if (at < 0) at = 0;
+  Tap t;
+  t.low = min(static_cast<int>(at), from - 1);
+  t.high = min(t.low + 1, from - 1);
+  t.share = at - t.low;
+  return t;
+}
+
+// Weight with which output o reads source s.
+DEVICE float tap_weight(int o, int s, int from, int to) {
+  Tap t = tap(o, from, to);
+  return (t.low == s ? 1 - t.share : 0) + (t.high == s ? t.share : 0);
+}
+
+// First and last output that can read source s.
+DEVICE int first_reader(int s, int from, int to) {
+  return s == 0 ? 0 : max(0, static_cast<int>((s - 0.5f) * to / from - 0.5f) - 1);
+}
+DEVICE int last_reader(int s, int from, int to) {
+  return s == from - 1 ? to - 1 : min(to - 1, static_cast<int>((s + 1.5f) * to / from - 0.5f) + 1);
+}

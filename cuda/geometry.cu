@@ -89,35 +89,6 @@ KERNEL void merge_scatter(i64 n, int height, int width, int channels, const T* d
 
 // ---- bilinear
 
-struct Tap {
-  int low, high;
-  float share;
-};
-
-DEVICE Tap tap(int o, int from, int to) {
-  float at = (o + 0.5f) * from / to - 0.5f;
-  if (at < 0) at = 0;
-  Tap t;
-  t.low = min(static_cast<int>(at), from - 1);
-  t.high = min(t.low + 1, from - 1);
-  t.share = at - t.low;
-  return t;
-}
-
-// Weight with which output o reads source s.
-DEVICE float weight(int o, int s, int from, int to) {
-  Tap t = tap(o, from, to);
-  return (t.low == s ? 1 - t.share : 0) + (t.high == s ? t.share : 0);
-}
-
-// First and last output that can read source s.
-DEVICE int first_reader(int s, int from, int to) {
-  return s == 0 ? 0 : max(0, static_cast<int>((s - 0.5f) * to / from - 0.5f) - 1);
-}
-DEVICE int last_reader(int s, int from, int to) {
-  return s == from - 1 ? to - 1 : min(to - 1, static_cast<int>((s + 1.5f) * to / from - 0.5f) + 1);
-}
-
 KERNEL void resize(i64 n, int height, int width, int channels, int outHeight, int outWidth, int accumulate, const T* x,
                    T* y) {
   GRID_STRIDE(i, n) {
@@ -147,10 +118,10 @@ KERNEL void resize_backward(i64 n, int height, int width, int channels, int outH
     int x0 = first_reader(sx, width, outWidth), x1 = last_reader(sx, width, outWidth);
     float sum = 0;
     for (int oy = y0; oy <= y1; oy++) {
-      float wy = weight(oy, sy, height, outHeight);
+      float wy = tap_weight(oy, sy, height, outHeight);
       if (wy == 0) continue;
       for (int ox = x0; ox <= x1; ox++)
-        sum += wy * weight(ox, sx, width, outWidth) * f(from[(static_cast<i64>(oy) * outWidth + ox) * channels]);
+        sum += wy * tap_weight(ox, sx, width, outWidth) * f(from[(static_cast<i64>(oy) * outWidth + ox) * channels]);
     }
     put(dx + i, sum);
   }

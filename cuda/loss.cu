@@ -31,21 +31,6 @@ DEVICE float element_slope(int focal, float alpha, float gamma, float z, float t
   return alpha * (inner + powf(u, gamma)) * slope;
 }
 
-struct Tap {
-  int low, high;
-  float share;
-};
-
-DEVICE Tap tap(int o, int from, int to) {
-  float at = (o + 0.5f) * from / to - 0.5f;
-  if (at < 0) at = 0;
-  Tap t;
-  t.low = min(static_cast<int>(at), from - 1);
-  t.high = min(t.low + 1, from - 1);
-  t.share = at - t.low;
-  return t;
-}
-
 DEVICE float sample(const T* z, int width, Tap row, Tap column) {
   float tl = f(z[row.low * width + column.low]), tr = f(z[row.low * width + column.high]);
   float bl = f(z[row.high * width + column.low]), br = f(z[row.high * width + column.high]);
@@ -98,10 +83,8 @@ KERNEL void mask_gradient(i64 n, MASK_ARGUMENTS, float dice, const T* logits, co
     i64 b = i / lowWidth / lowHeight;
     const T* z = logits + b * lowHeight * lowWidth;
     float numerator = factors[2 * b], denominator = factors[2 * b + 1];
-    int y0 = sy == 0 ? 0 : max(0, static_cast<int>((sy - 0.5f) * height / lowHeight - 0.5f) - 1);
-    int y1 = sy == lowHeight - 1 ? height - 1 : min(height - 1, static_cast<int>((sy + 1.5f) * height / lowHeight - 0.5f) + 1);
-    int x0 = sx == 0 ? 0 : max(0, static_cast<int>((sx - 0.5f) * width / lowWidth - 0.5f) - 1);
-    int x1 = sx == lowWidth - 1 ? width - 1 : min(width - 1, static_cast<int>((sx + 1.5f) * width / lowWidth - 0.5f) + 1);
+    int y0 = first_reader(sy, lowHeight, height), y1 = last_reader(sy, lowHeight, height);
+    int x0 = first_reader(sx, lowWidth, width), x1 = last_reader(sx, lowWidth, width);
     float sum = 0;
     for (int y = y0; y <= y1; y++) {
       Tap row = tap(y, lowHeight, height);
