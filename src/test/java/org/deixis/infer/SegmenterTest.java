@@ -31,6 +31,7 @@ import org.deixis.model.gres.GuideModel;
 import org.deixis.model.swin.SwinConfig;
 import org.deixis.model.swin.WindowRule;
 import org.deixis.nn.ParameterSource;
+import org.deixis.testing.TestBackends;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -88,7 +89,7 @@ class SegmenterTest {
   @ParameterizedTest
   @MethodSource("backends")
   void answersForEveryPhraseAtThePicturesSize(String device) throws IOException {
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     long before = backend.memory().stats().live();
     Path folder = folder(backend, 1);
     Path file = temp.resolve("picture.png");
@@ -135,7 +136,7 @@ class SegmenterTest {
   @ParameterizedTest
   @MethodSource("backends")
   void threadsGetTheSameMasks(String device) throws Exception {
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     Path folder = folder(backend, 2);
     ExecutorService threads = Executors.newFixedThreadPool(8);
     try (Segmenter segmenter = Segmenter.open(folder, device, 1)) {

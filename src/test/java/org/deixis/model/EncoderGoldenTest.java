@@ -9,7 +9,6 @@ import org.deixis.autograd.Tape;
 import org.deixis.autograd.Variable;
 import org.deixis.backend.Array;
 import org.deixis.backend.Backend;
-import org.deixis.backend.Backends;
 import org.deixis.backend.Scope;
 import org.deixis.core.DType;
 import org.deixis.model.bert.TextEncoder;
@@ -20,6 +19,7 @@ import org.deixis.nn.RandomState;
 import org.deixis.tensor.Tensor;
 import org.deixis.testing.Golden;
 import org.deixis.testing.TestArrays;
+import org.deixis.testing.TestBackends;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
@@ -50,7 +50,7 @@ class EncoderGoldenTest {
   void swin(String device, String file) {
     Golden golden = Golden.load(file);
     SwinConfig config = config(golden, false);
-    check(golden, Backends.get(device), config);
+    check(golden, TestBackends.get(device), config);
   }
 
   /** Activation checkpointing changes where values come from, not what they are. */
@@ -58,7 +58,7 @@ class EncoderGoldenTest {
   @MethodSource("swins")
   void checkpointedSwin(String device, String file) {
     Golden golden = Golden.load(file);
-    check(golden, Backends.get(device), config(golden, true));
+    check(golden, TestBackends.get(device), config(golden, true));
   }
 
   private static SwinConfig config(Golden golden, boolean checkpointing) {
@@ -103,7 +103,7 @@ class EncoderGoldenTest {
   @MethodSource("texts")
   void text(String device, String file) {
     Golden golden = Golden.load(file);
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     ObjectNode json = new ObjectMapper().createObjectNode();
     for (String key :
         List.of(

@@ -9,7 +9,6 @@ import org.deixis.autograd.Tape;
 import org.deixis.backend.AdamW;
 import org.deixis.backend.Array;
 import org.deixis.backend.Backend;
-import org.deixis.backend.Backends;
 import org.deixis.backend.Scope;
 import org.deixis.core.DType;
 import org.deixis.core.Shape;
@@ -21,6 +20,7 @@ import org.deixis.nn.Parameter;
 import org.deixis.tensor.Tensor;
 import org.deixis.testing.Golden;
 import org.deixis.testing.TestArrays;
+import org.deixis.testing.TestBackends;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
@@ -73,7 +73,7 @@ class GuideGoldenTest {
   @MethodSource("cases")
   void outputsAndGradients(String device, String file) {
     Golden golden = Golden.load(file);
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     GresConfig config = GoldenModels.guide(golden);
     try (GuideModel model = new GuideModel(GoldenModels.weights(backend, golden), config);
         Scope scope = Scope.open();
@@ -104,7 +104,7 @@ class GuideGoldenTest {
   @MethodSource("cases")
   void lossCurve(String device, String file) {
     Golden golden = Golden.load(file);
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     float[] expected = golden.floats("out.loss_curve");
     try (GuideModel model =
             new GuideModel(GoldenModels.weights(backend, golden), GoldenModels.guide(golden));

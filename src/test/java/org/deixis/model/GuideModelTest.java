@@ -35,6 +35,7 @@ import org.deixis.nn.RandomState;
 import org.deixis.tensor.Tensor;
 import org.deixis.testing.Golden;
 import org.deixis.testing.TestArrays;
+import org.deixis.testing.TestBackends;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -120,7 +121,7 @@ class GuideModelTest {
   @ParameterizedTest
   @MethodSource("backends")
   void recomputationMakesTheSameDraws(String device) {
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     try (GuideModel plain =
             new GuideModel(ParameterSource.fresh(backend, SEED), tiny(0.3, false, false), 5);
         GuideModel again =
@@ -157,7 +158,7 @@ class GuideModelTest {
   @ParameterizedTest
   @MethodSource("backends")
   void aStepEndsWithTheBytesItBeganWith(String device) {
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     long outside = backend.memory().stats().live();
     try (GuideModel model =
         new GuideModel(ParameterSource.fresh(backend, SEED), tiny(0.1, true, false))) {
@@ -227,7 +228,7 @@ class GuideModelTest {
   @ParameterizedTest
   @MethodSource("backends")
   void smallerPicturesReadTheirPartOfTheTables(String device) {
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     SwinConfig config =
         new SwinConfig(8, List.of(2, 2, 2, 2), List.of(1, 1, 2, 4), 6, WindowRule.SHRINK, 0, false);
     try (RandomState random = new RandomState(backend, 0);
@@ -280,7 +281,7 @@ class GuideModelTest {
   @ParameterizedTest
   @MethodSource("backends")
   void adaptiveRegionsUseTheFirstQueries(String device) {
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     try (GuideModel adaptive =
             new GuideModel(ParameterSource.fresh(backend, SEED), tiny(0, false, true));
         GuideModel fixed =
@@ -308,7 +309,7 @@ class GuideModelTest {
   @MethodSource("backends")
   void halfPrecisionStaysNear(String device) {
     Golden golden = Golden.load("models/guide_p8");
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     for (DType half : new DType[] {DType.F16, DType.BF16}) {
       try (GuideModel model =
               new GuideModel(GoldenModels.weights(backend, golden), GoldenModels.guide(golden));

@@ -60,7 +60,7 @@ class MaskEvidenceTest {
         model.upload(Tokens.pad(List.of(new int[] {3, 5, 7}, new int[] {4, 9}), 0)));
   }
 
-  @ParameterizedTest
+  @ParameterizedTest(autoCloseArguments = false) // a backend is the process's, not the test's
   @MethodSource("backends")
   void itIsAddedToTheHead(Backend backend) {
     try (GuideModel plain = model(backend, false);
@@ -84,7 +84,7 @@ class MaskEvidenceTest {
     }
   }
 
-  @ParameterizedTest
+  @ParameterizedTest(autoCloseArguments = false) // a backend is the process's, not the test's
   @MethodSource("backends")
   void masksLearnNothingFromIt(Backend backend) {
     try (GuideModel model = model(backend, true);

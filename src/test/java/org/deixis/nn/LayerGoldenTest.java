@@ -10,7 +10,6 @@ import org.deixis.autograd.Tape;
 import org.deixis.autograd.Variable;
 import org.deixis.backend.Array;
 import org.deixis.backend.Backend;
-import org.deixis.backend.Backends;
 import org.deixis.backend.Scope;
 import org.deixis.core.DType;
 import org.deixis.core.Shape;
@@ -20,6 +19,7 @@ import org.deixis.model.gres.RegionLanguageAttention;
 import org.deixis.tensor.Tensor;
 import org.deixis.testing.Golden;
 import org.deixis.testing.TestArrays;
+import org.deixis.testing.TestBackends;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -105,7 +105,7 @@ class LayerGoldenTest {
   @MethodSource("backends")
   void selfAttention(String device) {
     Golden golden = Golden.load("ops/mha_self");
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     MultiHeadAttention m = new MultiHeadAttention(GoldenModels.weights(backend, golden), 48, 8);
     check(golden, backend, m, (in, mask) -> Map.of("y", m.self(in.get("x"), null)));
   }
@@ -114,7 +114,7 @@ class LayerGoldenTest {
   @MethodSource("backends")
   void crossAttention(String device) {
     Golden golden = Golden.load("ops/mha_cross_padded");
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     MultiHeadAttention m = new MultiHeadAttention(GoldenModels.weights(backend, golden), 48, 8);
     check(golden, backend, m, (in, mask) -> Map.of("y", m.cross(in.get("q"), in.get("kv"), mask)));
   }
@@ -123,7 +123,7 @@ class LayerGoldenTest {
   @MethodSource("backends")
   void gru(String device) {
     Golden golden = Golden.load("ops/gru");
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     Gru gru = new Gru(GoldenModels.weights(backend, golden), 24, 24);
     check(golden, backend, gru, (in, mask) -> Map.of("y", gru.forward(in.get("x"))));
   }
@@ -132,7 +132,7 @@ class LayerGoldenTest {
   @MethodSource("backends")
   void regionImageAttention(String device) {
     Golden golden = Golden.load("ops/region_image_attention");
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     RegionImageAttention ria =
         new RegionImageAttention(GoldenModels.weights(backend, golden), 32, 16);
     check(
@@ -149,7 +149,7 @@ class LayerGoldenTest {
   @MethodSource("backends")
   void regionLanguageAttention(String device) {
     Golden golden = Golden.load("ops/region_language_attention");
-    Backend backend = Backends.get(device);
+    Backend backend = TestBackends.get(device);
     RegionLanguageAttention rla =
         new RegionLanguageAttention(GoldenModels.weights(backend, golden), 32, 8);
     check(

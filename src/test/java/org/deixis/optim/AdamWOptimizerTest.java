@@ -54,7 +54,7 @@ class AdamWOptimizerTest {
     }
   }
 
-  @ParameterizedTest
+  @ParameterizedTest(autoCloseArguments = false) // a backend is the process's, not the test's
   @MethodSource("backends")
   @Tag("golden")
   void stepsAsPyTorch(Backend backend) {
@@ -87,7 +87,7 @@ class AdamWOptimizerTest {
     p.close();
   }
 
-  @ParameterizedTest
+  @ParameterizedTest(autoCloseArguments = false) // a backend is the process's, not the test's
   @MethodSource("backends")
   @Tag("golden")
   void clipsByTheGlobalNorm(Backend backend) {
@@ -116,7 +116,7 @@ class AdamWOptimizerTest {
     parameters.values().forEach(Parameter::close);
   }
 
-  @ParameterizedTest
+  @ParameterizedTest(autoCloseArguments = false) // a backend is the process's, not the test's
   @MethodSource("backends")
   void anOverflowInHalfSkipsTheStepAndHalvesTheScale(Backend backend) {
     Parameter p = Parameter.of(backend, new float[] {1, 2, 3}, Shape.of(3));
@@ -147,7 +147,7 @@ class AdamWOptimizerTest {
     p.close();
   }
 
-  @ParameterizedTest
+  @ParameterizedTest(autoCloseArguments = false) // a backend is the process's, not the test's
   @MethodSource("backends")
   void stateGoesBackBitForBit(Backend backend) {
     float[] start = {0.5f, -0.25f};
@@ -169,7 +169,7 @@ class AdamWOptimizerTest {
     b.close();
   }
 
-  @ParameterizedTest
+  @ParameterizedTest(autoCloseArguments = false) // a backend is the process's, not the test's
   @MethodSource("backends")
   void groupsHaveTheirOwnRateAndDecay(Backend backend) {
     Map<String, Parameter> parameters = new LinkedHashMap<>();

@@ -1,6 +1,5 @@
 package org.deixis.testing;
 
-import java.util.Arrays;
 import java.util.List;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Backends;
@@ -13,8 +12,15 @@ public final class TestBackends {
   private TestBackends() {}
 
   public static List<Backend> all() {
-    return Arrays.stream(System.getProperty("test.backends", "reference,cpu").split(","))
-        .map(name -> name.equals("cuda-host") ? CudaHost.backend() : Backends.get(name))
-        .toList();
+    return names().stream().map(TestBackends::get).toList();
+  }
+
+  /** Their names, for {@link #get}. */
+  public static List<String> names() {
+    return List.of(System.getProperty("test.backends", "reference,cpu").split(","));
+  }
+
+  public static Backend get(String name) {
+    return name.equals("cuda-host") ? CudaHost.backend() : Backends.get(name);
   }
 }
