@@ -61,6 +61,38 @@ typedef bf16_t T;
 typedef float T;
 #endif
 
+// ---- sixteen bytes at a time: what one load or store instruction moves at most. Pointers must be
+// aligned to 16 bytes; `aligned` says whether they are.
+
+template <class U>
+struct Pack {
+  static const int N = 16 / sizeof(U);
+  float v[16 / sizeof(U)];
+};
+
+template <class U>
+DEVICE Pack<U> load_pack(const U* from) {
+  int4 words = *reinterpret_cast<const int4*>(from);
+  U raw[Pack<U>::N];
+  memcpy(raw, &words, sizeof(words));
+  Pack<U> p;
+#pragma unroll
+  for (int i = 0; i < Pack<U>::N; i++) p.v[i] = f(raw[i]);
+  return p;
+}
+
+template <class U>
+DEVICE void store_pack(U* to, const Pack<U>& p) {
+  U raw[Pack<U>::N];
+#pragma unroll
+  for (int i = 0; i < Pack<U>::N; i++) put(raw + i, p.v[i]);
+  int4 words;
+  memcpy(&words, raw, sizeof(words));
+  *reinterpret_cast<int4*>(to) = words;
+}
+
+DEVICE bool aligned(const void* p) { return (reinterpret_cast<u64>(p) & 15) == 0; }
+
 #define NEGATIVE_INFINITY __uint_as_float(0xff800000u)
 #define WARP 32
 #define ALL_LANES 0xffffffffu

@@ -90,6 +90,11 @@ inline uint16_t float_to_half(float v) {
   static void name##_entry(const char* a) { deixis_host::call(name, a); } \
   static deixis_host::Registration name##_registration(#name, name##_entry);
 
+// A vector type whose loads the guards check for alignment as the device would.
+struct alignas(16) int4 {
+  int x, y, z, w;
+};
+
 #define threadIdx (*deixis_host::thread_index)
 #define blockIdx deixis_host::block_index
 #define blockDim deixis_host::block_size
