@@ -264,6 +264,11 @@ final class ImportCommand extends BaseCommand {
     list("missing", source.missing());
     list("unexpected", source.unexpected());
     list("reshaped", source.reshaped());
+    if (source.resizedWindow() > 0) {
+      out.printf(
+          "    its tables are of window %d; --window %1$d keeps them as they are%n",
+          source.resizedWindow());
+    }
     out.printf("  ignored     %d (buffers and heads)%n", source.ignored().size());
   }
 

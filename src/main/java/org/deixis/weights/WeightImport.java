@@ -33,6 +33,7 @@ public final class WeightImport {
   private final List<String> unexpected = new ArrayList<>();
   private final List<String> ignored = new ArrayList<>();
   private final List<String> reshaped = new ArrayList<>();
+  private int resizedWindow;
 
   /**
    * @param where the file's name, for messages
@@ -108,6 +109,9 @@ public final class WeightImport {
     boolean resizable = table && side(source) > 0 && side(shape) > 0;
     boolean cut =
         name.equals(POSITIONS) && source.dim(0) > shape.dim(0) && source.dim(1) == shape.dim(1);
+    if (resizable) {
+      resizedWindow = (side(source) + 1) / 2;
+    }
     if (resizable || cut) {
       reshaped.add("%s %s to %s".formatted(name, source, shape));
     } else {
@@ -233,5 +237,10 @@ public final class WeightImport {
   /** Ours whose values were brought to another shape: "name [a] to [b]". */
   public List<String> reshaped() {
     return List.copyOf(reshaped);
+  }
+
+  /** The checkpoint's window size where its tables were resized to another, else 0. */
+  public int resizedWindow() {
+    return resizedWindow;
   }
 }

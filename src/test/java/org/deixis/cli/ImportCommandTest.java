@@ -232,6 +232,9 @@ class ImportCommandTest {
   void anotherWindowResizesTheTables() {
     assertEquals(0, run(encoders("--window", "4", "--image-size", "128")));
     assertTrue(
+        out.toString().contains("its tables are of window 2; --window 2 keeps them"),
+        out.toString());
+    assertTrue(
         out.toString(StandardCharsets.UTF_8)
             .contains("layers.0.blocks.0.attn.relative_position_bias_table (9, 1) to (49, 1)"),
         out.toString(StandardCharsets.UTF_8));
