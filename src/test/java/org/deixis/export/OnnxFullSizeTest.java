@@ -12,7 +12,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 
 /**
  * Swin-B and BERT base at 480 × 480, random weights: minutes and gigabytes, so left out unless run
- * with {@code -Dtests.excluded=none}. {@code -Donnx.keep=FOLDER} keeps the files.
+ * with {@code -Dtests.excluded=gpu}. {@code -Donnx.keep=FOLDER} keeps the files.
  */
 @Tag("slow")
 class OnnxFullSizeTest {

@@ -84,10 +84,14 @@ class CudaHostTrainingTest {
     return new Run(losses, status);
   }
 
+  Backend cuda() {
+    return CudaHost.backend();
+  }
+
   @Test
   void lossesFollowTheCpus() {
     Run cpu = train(Backends.get("cpu"), DType.F32, LossScaling.NONE);
-    Run cuda = train(CudaHost.backend(), DType.F32, LossScaling.NONE);
+    Run cuda = train(cuda(), DType.F32, LossScaling.NONE);
     for (int i = 0; i < STEPS; i++) {
       assertEquals(
           cpu.losses().get(i), cuda.losses().get(i), 1e-3 * cpu.losses().get(i), "step " + i);
@@ -98,7 +102,7 @@ class CudaHostTrainingTest {
   @Test
   void brainFloatFollowsToo() {
     Run exact = train(Backends.get("cpu"), DType.BF16, LossScaling.NONE);
-    Run half = train(CudaHost.backend(), DType.BF16, LossScaling.NONE);
+    Run half = train(cuda(), DType.BF16, LossScaling.NONE);
     for (int i = 0; i < STEPS; i++) {
       assertEquals(exact.losses().get(i), half.losses().get(i), 5e-2, "step " + i);
     }
@@ -107,7 +111,7 @@ class CudaHostTrainingTest {
   /** A scale far too large overflows at first: those steps are skipped and halve it. */
   @Test
   void halfPrecisionSurvivesAnOverflow() {
-    Run half = train(CudaHost.backend(), DType.F16, new LossScaling(0x1p18, 2_000));
+    Run half = train(cuda(), DType.F16, new LossScaling(0x1p18, 2_000));
     assertTrue(half.status().skipped() > 0, "2¹⁸ does not overflow");
     assertTrue(half.status().skipped() < STEPS, "every step was skipped");
     assertEquals(0x1p18 / Math.pow(2, half.status().skipped()), half.status().scale(), "scale");
