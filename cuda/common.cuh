@@ -73,6 +73,10 @@ typedef float T;
 template <int BYTES>
 struct Words;
 template <>
+struct Words<2> {
+  typedef unsigned short type;
+};
+template <>
 struct Words<4> {
   typedef u32 type;
 };

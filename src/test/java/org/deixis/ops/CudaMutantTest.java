@@ -88,9 +88,33 @@ class CudaMutantTest {
           new Mutant(
               "dropout draws the same word four times",
               "elementwise.cu",
-              "static_cast<int>(j & 3)",
-              "0",
-              List.of("dropout")));
+              "w[e] = all[e];",
+              "w[e] = all[e / 4 * 4];",
+              List.of("dropout")),
+          new Mutant(
+              "draws are not moved to the first one asked for",
+              "elementwise.cu",
+              "if (skip & 2) {",
+              "if (skip & 4) {",
+              List.of("dropout")),
+          new Mutant(
+              "what is no whole pack is left out",
+              "elementwise.cu",
+              "if (blockIdx.x == gridDim.x - 1 && i < n) put(",
+              "if (blockIdx.x == gridDim.x - 1 && i < n - 1) put(",
+              List.of("scale")),
+          new Mutant(
+              "a wide load from where none may begin",
+              "elementwise.cu",
+              "if (aligned(a) && aligned(b) && aligned(y)) {",
+              "if (aligned(a) && aligned(y)) {",
+              List.of("add")),
+          new Mutant(
+              "a pack of the row that repeats is taken from the one before",
+              "elementwise.cu",
+              "q[k] = load_pack(from);",
+              "q[k] = load_pack(at(s, i) >= N ? from - N : from);",
+              List.of("add")));
 
   @TempDir Path folder;
 
