@@ -166,6 +166,52 @@ DEVICE i64 split(i64 i, i64 by, i64* rest) {
   return q;
 }
 
+// Elements from `from(i)` of x to `to(i)` of y, as bits; zeros where `from` is negative. A block's
+// tile is K packs a thread, all loads before the first store. `wide`: n is whole packs, and both
+// indices go on by 1 within one and begin at multiples of one.
+template <int K, class U, class From, class To>
+DEVICE void move_tile(bool wide, i64 n, const U* x, U* y, From from, To to) {
+  const int N = Pack<U>::N;
+  i64 tile = blockIdx.x * static_cast<i64>(blockDim.x * K * N);
+  if (wide) {
+    int4 words[K];
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+      i64 i = tile + (k * blockDim.x + threadIdx.x) * N;
+      i64 at = i < n ? from(i) : -1;
+      if (at >= 0) {
+        words[k] = load_words<16>(x + at);
+      } else {
+        words[k].x = words[k].y = words[k].z = words[k].w = 0;
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+      i64 i = tile + (k * blockDim.x + threadIdx.x) * N;
+      if (i < n) store_words<16>(y + to(i), words[k]);
+    }
+    return;
+  }
+  for (int part = 0; part < N; part++) {
+    U element[K];
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+      i64 i = tile + (part * K + k) * blockDim.x + threadIdx.x;
+      i64 at = i < n ? from(i) : -1;
+      if (at >= 0) {
+        element[k] = x[at];
+      } else {
+        put(element + k, 0);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+      i64 i = tile + (part * K + k) * blockDim.x + threadIdx.x;
+      if (i < n) y[to(i)] = element[k];
+    }
+  }
+}
+
 #define NEGATIVE_INFINITY __uint_as_float(0xff800000u)
 #define WARP 32
 #define ALL_LANES 0xffffffffu

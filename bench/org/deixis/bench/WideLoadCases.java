@@ -5,6 +5,7 @@ import static org.deixis.bench.OpCase.op;
 import java.util.List;
 import org.deixis.autograd.Variable;
 import org.deixis.backend.Binary;
+import org.deixis.backend.Reduction;
 import org.deixis.backend.Unary;
 import org.deixis.bench.OpCase.Kind;
 import org.deixis.core.Shape;
@@ -12,6 +13,7 @@ import org.deixis.ops.BinaryOp;
 import org.deixis.ops.Dropout;
 import org.deixis.ops.GruCell;
 import org.deixis.ops.Layout;
+import org.deixis.ops.Reduce;
 import org.deixis.ops.Scale;
 import org.deixis.ops.UnaryOp;
 
@@ -27,6 +29,7 @@ final class WideLoadCases {
     elementwise(cases);
     binary(cases);
     dropout(cases);
+    moves(cases);
   }
 
   private static void elementwise(List<OpCase> cases) {
@@ -112,5 +115,65 @@ final class WideLoadCases {
             .in(9, 35)
             .in(Kind.RNG, 0, 2)
             .run(v -> Dropout.apply(Layout.slice(v[0], 1, 9), 0.3, 1, v[1], 3)));
+  }
+
+  private static void moves(List<OpCase> cases) {
+    int[][] folds = {{300, 40}, {5, 70, 16}, {3, 67, 129}};
+    for (Reduction kind : Reduction.values()) {
+      String name = Reduce.name(kind);
+      boolean gradient = kind != Reduction.MAX;
+      for (int[] s : folds) {
+        int axis = s.length - 2;
+        OpCase.Builder b = op(name, "wide columns " + Shape.of(s));
+        cases.add(
+            (gradient ? b.in(s) : b.in(Kind.FLOATS, 1, s))
+                .run(v -> Reduce.apply(kind, v[0], axis, axis + 1)));
+      }
+      int[][] rows = {{9, 264}, {3, 4104}, {2, 1, 16_416}, {5, 2051}};
+      for (int[] s : rows) {
+        int axis = s.length - 1;
+        OpCase.Builder b = op(name, "wide rows " + Shape.of(s));
+        cases.add(
+            (gradient ? b.in(s) : b.in(Kind.FLOATS, 1, s))
+                .run(v -> Reduce.apply(kind, v[0], axis, axis + 1)));
+      }
+      OpCase.Builder b = op(name, "columns off alignment");
+      cases.add(
+          (gradient ? b.in(649) : b.in(Kind.FLOATS, 1, 649))
+              .run(
+                  v ->
+                      Reduce.apply(
+                          kind,
+                          Layout.reshape(Layout.slice(v[0], 1, 649), Shape.of(81, 8)),
+                          0,
+                          1)));
+    }
+    cases.add(
+        op(Layout.CONCAT, "whole packs")
+            .in(90, 24)
+            .in(90, 8)
+            .in(90, 16)
+            .run(v -> Layout.concat(v[0], v[1], v[2])));
+    cases.add(op(Layout.REPEAT, "whole packs").in(33, 72).run(v -> Layout.repeat(v[0], 3)));
+    cases.add(op(Layout.REPEAT, "tiles").in(67, 65).run(v -> Layout.repeat(v[0], 2)));
+    int[][][] permutations = {
+      {{2, 5, 3, 16}, {0, 2, 1, 3}},
+      {{3, 70, 45}, {0, 2, 1}},
+      {{3, 8, 9, 33}, {2, 3, 0, 1}},
+      {{7, 5, 11}, {2, 1, 0}},
+      {{2, 3, 5, 7}, {3, 2, 1, 0}},
+      {{1, 40, 1, 24}, {0, 2, 1, 3}},
+      {{2, 3, 2, 3, 2, 8}, {4, 1, 2, 3, 0, 5}}
+    };
+    for (int[][] p : permutations) {
+      cases.add(
+          op(Layout.TRANSPOSE, Shape.of(p[0]) + " " + Shape.of(p[1]))
+              .in(p[0])
+              .run(v -> Layout.transpose(v[0], p[1])));
+    }
+    cases.add(
+        op(Layout.TRANSPOSE, "off alignment")
+            .in(4, 3, 5, 1)
+            .run(v -> Layout.transpose(Layout.slice(v[0], 1, 4), 1, 0, 2, 3)));
   }
 }

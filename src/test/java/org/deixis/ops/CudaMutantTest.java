@@ -40,9 +40,27 @@ class CudaMutantTest {
           new Mutant(
               "fill writes one place to the right",
               "move.cu",
-              "put(y + i, v);\n}\n\nKERNEL void convert",
-              "put(y + i + 1, v);\n}\n\nKERNEL void convert",
+              "put(y + i, v);\n}\n\ntemplate",
+              "put(y + i + 1, v);\n}\n\ntemplate",
               List.of("scale", "add", "linear")),
+          new Mutant(
+              "a tile is written before all of it is read",
+              "move.cu",
+              "= v[k];\n  __syncthreads();",
+              "= v[k];",
+              List.of("transpose")),
+          new Mutant(
+              "columns of a block's last row of threads are left out",
+              "move.cu",
+              "r < blockDim.y; r++",
+              "r < blockDim.y - 1; r++",
+              List.of("reduce_sum")),
+          new Mutant(
+              "rows that are no whole packs are moved as packs",
+              "move.cu",
+              "bool wide = inner % Pack<T>::N == 0 && aligned(x)",
+              "bool wide = aligned(x)",
+              List.of("repeat")),
           new Mutant(
               "softmax sums from the next column",
               "norm.cu",
