@@ -11,9 +11,13 @@ import org.deixis.bench.OpCase.Kind;
 import org.deixis.core.Shape;
 import org.deixis.ops.BinaryOp;
 import org.deixis.ops.Dropout;
+import org.deixis.ops.Embedding;
 import org.deixis.ops.GruCell;
 import org.deixis.ops.Layout;
+import org.deixis.ops.Patches;
 import org.deixis.ops.Reduce;
+import org.deixis.ops.RegionPool;
+import org.deixis.ops.Resize;
 import org.deixis.ops.Scale;
 import org.deixis.ops.UnaryOp;
 
@@ -30,6 +34,8 @@ final class WideLoadCases {
     binary(cases);
     dropout(cases);
     moves(cases);
+    embedding(cases);
+    geometry(cases);
   }
 
   private static void elementwise(List<OpCase> cases) {
@@ -175,5 +181,69 @@ final class WideLoadCases {
         op(Layout.TRANSPOSE, "off alignment")
             .in(4, 3, 5, 1)
             .run(v -> Layout.transpose(Layout.slice(v[0], 1, 4), 1, 0, 2, 3)));
+  }
+
+  private static void embedding(List<OpCase> cases) {
+    // Rows of the table, ids, columns: many places an id, and many ids with few.
+    int[][] sizes = {{3, 301, 40}, {211, 150, 264}, {5, 77, 13}};
+    for (int[] s : sizes) {
+      cases.add(
+          op(Embedding.NAME, s[1] + " ids of " + s[0] + ", " + s[2] + " columns")
+              .in(Kind.INTS, s[0], s[1])
+              .in(s[0], s[2])
+              .run(v -> Embedding.apply(v[0], v[1])));
+    }
+  }
+
+  private static void geometry(List<OpCase> cases) {
+    cases.add(
+        op(Patches.GATHER, "8×8").in(2, 3, 40, 48).run(v -> Patches.gather(v[0], 8, v[0].dtype())));
+    // Bytes have no gradient; the factor gives the case its type.
+    cases.add(
+        op(Patches.GATHER, "bytes beyond the edge")
+            .in(Kind.PICTURE, 0, 2, 17, 26, 3)
+            .in(2, 5, 7, 48)
+            .run(v -> BinaryOp.apply(Binary.MUL, Patches.gather(v[0], 4, v[1].dtype()), v[1])));
+    cases.add(op(Patches.MERGE, "tiles").in(2, 9, 14, 72).run(v -> Patches.merge(v[0])));
+    cases.add(
+        op(Patches.MERGE, "off alignment")
+            .in(3, 3, 3, 8)
+            .run(
+                v ->
+                    Patches.merge(
+                        Layout.reshape(
+                            Layout.slice(Layout.reshape(v[0], Shape.of(216)), 1, 193),
+                            Shape.of(1, 4, 6, 8)))));
+    int[][] sizes = {{7, 9, 14, 18}, {24, 20, 10, 10}, {8, 6, 32, 24}, {5, 5, 13, 3}};
+    for (int[] s : sizes) {
+      cases.add(
+          op(Resize.NAME, "packs, " + s[0] + "×" + s[1] + " to " + s[2] + "×" + s[3])
+              .in(2, s[0], s[1], 16)
+              .run(v -> Resize.apply(v[0], s[2], s[3])));
+    }
+    cases.add(
+        op(Resize.NAME, "off alignment")
+            .in(3, 5, 5, 3)
+            .run(v -> Resize.apply(Layout.slice(v[0], 1, 3), 9, 11)));
+    cases.add(
+        op(Resize.ADD, "packs, shared by 2")
+            .in(2, 6, 8, 24)
+            .in(4, 3, 4, 24)
+            .run(v -> Resize.add(v[0], v[1], 2)));
+    cases.add(
+        op(RegionPool.NAME, "rows of whole fours")
+            .in(2, 44, 96)
+            .run(v -> RegionPool.apply(v[0], 2, 4, v[0].dtype())));
+    int[][] bitmaps = {{3, 44, 96}, {2, 45, 50}};
+    for (int[] s : bitmaps) {
+      cases.add(
+          op(RegionPool.NAME, "bytes " + Shape.of(s))
+              .in(Kind.BITMAP, 1, s)
+              .in(s[0], 8)
+              .run(
+                  v ->
+                      BinaryOp.apply(
+                          Binary.MUL, RegionPool.apply(v[0], 2, 4, v[1].dtype()), v[1])));
+    }
   }
 }

@@ -98,6 +98,24 @@ class CudaMutantTest {
               "  if (threadIdx.x < WARP) sum = group_sum(sum, scratch);\n",
               List.of("region_pool")),
           new Mutant(
+              "every place of an id writes its row, not the first alone",
+              "geometry.cu",
+              "if (ids[i] == row) *seen = 1;",
+              "if (ids[i] == row) *seen = 0;",
+              List.of("embedding")),
+          new Mutant(
+              "of the outputs that are read at once the last is left out",
+              "geometry.cu",
+              "ox + k <= x1 ?",
+              "ox + k <= x1 && k < 3 ?",
+              List.of("resize")),
+          new Mutant(
+              "a row's last four elements are left out",
+              "geometry.cu",
+              "u32 fours = w / 4,",
+              "u32 fours = w / 4 - 1,",
+              List.of("region_pool")),
+          new Mutant(
               "the shift's mask is dropped",
               "window_attention.cu",
               "#define MASKED -100.0f",
