@@ -44,13 +44,19 @@ DEVICE void put(half_t* to, float v) {
 }
 #endif
 DEVICE float f(float v) { return v; }
+DEVICE float f(unsigned char v) { return v; }
+DEVICE float f(int v) { return static_cast<float>(v); }
 DEVICE float f(bf16_t b) { return __uint_as_float(static_cast<u32>(b.bits) << 16); }
 DEVICE void put(float* to, float v) { *to = v; }
 // Rounds to nearest even; a NaN stays one.
 DEVICE void put(bf16_t* to, float v) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm("{ cvt.rn.bf16.f32 %0, %1; }" : "=h"(to->bits) : "f"(v));
+#else
   u32 bits = __float_as_uint(v);
   to->bits = (bits & 0x7fffffffu) > 0x7f800000u ? static_cast<unsigned short>(bits >> 16 | 0x40)
                                                 : static_cast<unsigned short>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+#endif
 }
 
 #if DEIXIS_T == 1
@@ -61,8 +67,71 @@ typedef bf16_t T;
 typedef float T;
 #endif
 
-// ---- sixteen bytes at a time: what one load or store instruction moves at most. Pointers must be
-// aligned to 16 bytes; `aligned` says whether they are.
+// ---- several elements by one instruction: sixteen bytes are what one load or store moves at most.
+// Addresses must be multiples of what is moved; `aligned` says whether they are.
+
+template <int BYTES>
+struct Words;
+template <>
+struct Words<2> {
+  typedef unsigned short type;
+};
+template <>
+struct Words<4> {
+  typedef u32 type;
+};
+template <>
+struct Words<8> {
+  typedef u64 type;
+};
+template <>
+struct Words<16> {
+  typedef int4 type;
+};
+
+#ifdef DEIXIS_HOST
+// The stand-in reports an address that the device would trap on.
+template <int BYTES>
+DEVICE typename Words<BYTES>::type load_words(const void* from) {
+  deixis_host::check_aligned(from, BYTES);
+  typename Words<BYTES>::type words;
+  memcpy(&words, from, BYTES);
+  return words;
+}
+template <int BYTES>
+DEVICE void store_words(void* to, typename Words<BYTES>::type words) {
+  deixis_host::check_aligned(to, BYTES);
+  memcpy(to, &words, BYTES);
+}
+#else
+template <int BYTES>
+DEVICE typename Words<BYTES>::type load_words(const void* from) {
+  return *static_cast<const typename Words<BYTES>::type*>(from);
+}
+template <int BYTES>
+DEVICE void store_words(void* to, typename Words<BYTES>::type words) {
+  *static_cast<typename Words<BYTES>::type*>(to) = words;
+}
+#endif
+
+template <int COUNT, class U>
+DEVICE void load_some(const U* from, float* v) {
+  typename Words<COUNT * sizeof(U)>::type words = load_words<COUNT * sizeof(U)>(from);
+  U raw[COUNT];
+  memcpy(raw, &words, sizeof(words));
+#pragma unroll
+  for (int i = 0; i < COUNT; i++) v[i] = f(raw[i]);
+}
+
+template <int COUNT, class U>
+DEVICE void store_some(U* to, const float* v) {
+  U raw[COUNT];
+#pragma unroll
+  for (int i = 0; i < COUNT; i++) put(raw + i, v[i]);
+  typename Words<COUNT * sizeof(U)>::type words;
+  memcpy(&words, raw, sizeof(words));
+  store_words<COUNT * sizeof(U)>(to, words);
+}
 
 template <class U>
 struct Pack {
@@ -72,26 +141,76 @@ struct Pack {
 
 template <class U>
 DEVICE Pack<U> load_pack(const U* from) {
-  int4 words = *reinterpret_cast<const int4*>(from);
-  U raw[Pack<U>::N];
-  memcpy(raw, &words, sizeof(words));
   Pack<U> p;
-#pragma unroll
-  for (int i = 0; i < Pack<U>::N; i++) p.v[i] = f(raw[i]);
+  load_some<Pack<U>::N>(from, p.v);
   return p;
 }
 
 template <class U>
 DEVICE void store_pack(U* to, const Pack<U>& p) {
-  U raw[Pack<U>::N];
-#pragma unroll
-  for (int i = 0; i < Pack<U>::N; i++) put(raw + i, p.v[i]);
-  int4 words;
-  memcpy(&words, raw, sizeof(words));
-  *reinterpret_cast<int4*>(to) = words;
+  store_some<Pack<U>::N>(to, p.v);
 }
 
 DEVICE bool aligned(const void* p) { return (reinterpret_cast<u64>(p) & 15) == 0; }
+
+// Whether four elements from here on can be moved at once.
+template <class U>
+DEVICE bool aligned_four(const U* p) {
+  return (reinterpret_cast<u64>(p) & (4 * sizeof(U) - 1)) == 0;
+}
+
+// i / by, and what remains, for i >= 0 and by > 0: in 32 bits where they do, a quarter of the work.
+DEVICE i64 split(i64 i, i64 by, i64* rest) {
+  i64 q = ((i | by) >> 32) == 0 ? static_cast<i64>(static_cast<u32>(i) / static_cast<u32>(by)) : i / by;
+  *rest = i - q * by;
+  return q;
+}
+
+// Elements from `from(i)` of x to `to(i)` of y, as bits; zeros where `from` is negative. A block's
+// tile is K packs a thread, all loads before the first store. `wide`: n is whole packs, and both
+// indices go on by 1 within one and begin at multiples of one.
+template <int K, class U, class From, class To>
+DEVICE void move_tile(bool wide, i64 n, const U* x, U* y, From from, To to) {
+  const int N = Pack<U>::N;
+  i64 tile = blockIdx.x * static_cast<i64>(blockDim.x * K * N);
+  if (wide) {
+    int4 words[K];
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+      i64 i = tile + (k * blockDim.x + threadIdx.x) * N;
+      i64 at = i < n ? from(i) : -1;
+      if (at >= 0) {
+        words[k] = load_words<16>(x + at);
+      } else {
+        words[k].x = words[k].y = words[k].z = words[k].w = 0;
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+      i64 i = tile + (k * blockDim.x + threadIdx.x) * N;
+      if (i < n) store_words<16>(y + to(i), words[k]);
+    }
+    return;
+  }
+  for (int part = 0; part < N; part++) {
+    U element[K];
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+      i64 i = tile + (part * K + k) * blockDim.x + threadIdx.x;
+      i64 at = i < n ? from(i) : -1;
+      if (at >= 0) {
+        element[k] = x[at];
+      } else {
+        put(element + k, 0);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+      i64 i = tile + (part * K + k) * blockDim.x + threadIdx.x;
+      if (i < n) y[to(i)] = element[k];
+    }
+  }
+}
 
 #define NEGATIVE_INFINITY __uint_as_float(0xff800000u)
 #define WARP 32
@@ -154,7 +273,10 @@ DEVICE float group_max(float v, float* scratch) {
   return best;
 }
 
-DEVICE float sigmoid(float x) { return x >= 0 ? 1 / (1 + expf(-x)) : expf(x) / (1 + expf(x)); }
+DEVICE float sigmoid(float x) {
+  float e = expf(-fabsf(x));
+  return (x >= 0 ? 1 : e) / (1 + e);
+}
 
 // ---- bilinear sampling along one axis: output o of `to` reads two of `from` sources
 // (align_corners = false), and which outputs may read a source

@@ -59,6 +59,7 @@ Entry entry;
 const char* arguments;
 std::string last_error = "no error";
 std::string kernel_name;
+std::string trap;  // what a thread of this launch did that a device would stop at
 std::mutex lock;
 
 // Saves what the System V ABI asks a callee to keep, and goes on where `to` was saved.
@@ -244,13 +245,30 @@ uint32_t exchange(uint32_t value, int source) {
   }
   return w.slots[g & 1][source & 31];
 }
+
+uint32_t ballot(uint32_t value) {
+  Warp& w = warps[running->warp];
+  unsigned long g = w.generation;
+  exchange(value, 0);
+  uint32_t bits = 0;
+  for (unsigned lane = 0; lane < w.size; lane++) bits |= (w.slots[g & 1][lane] != 0 ? 1u : 0u) << lane;
+  return bits;
+}
+
+void check_aligned(const void* address, size_t bytes) {
+  if (reinterpret_cast<uintptr_t>(address) % bytes == 0 || !trap.empty()) return;
+  char text[120];
+  snprintf(text, sizeof text, ", thread (%u, %u, %u): moves %zu bytes at once at an address that is no multiple of it",
+           thread_index->x, thread_index->y, thread_index->z, bytes);
+  trap = where() + text;
+}
 }  // namespace deixis_host
 
 using namespace deixis_host;
 
 namespace {
 constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700,
-              NOT_SUPPORTED = 801, LAUNCH_FAILED = 719;
+              MISALIGNED_ADDRESS = 716, NOT_SUPPORTED = 801, LAUNCH_FAILED = 719;
 constexpr uint64_t TOTAL = 4ull << 30;
 
 int fail(int code, const std::string& why) {
@@ -402,7 +420,9 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
       for (unsigned x = 0; x < gx; x++) {
         block_index = {x, y, z};
         memset(base, POISON, shared_bytes);
+        trap.clear();
         if (!run_block(order)) return LAUNCH_FAILED;
+        if (!trap.empty()) return fail(MISALIGNED_ADDRESS, trap);
         if (!intact(base + shared_bytes, GUARD - 32)) {
           last_error = where() + ": wrote beyond its " + std::to_string(shared_bytes) + " bytes of shared memory";
           return ILLEGAL_ADDRESS;

@@ -27,6 +27,10 @@ extern char* shared;               // the block's dynamic shared memory
 void barrier();
 // Gives each lane of the warp the 32 bits that lane `source` brought.
 uint32_t exchange(uint32_t value, int source);
+// A bit for each lane of the warp: whether it brought anything but 0.
+uint32_t ballot(uint32_t value);
+// Makes the launch fail when an address is no multiple of the bytes that it is to move at once.
+void check_aligned(const void* address, size_t bytes);
 
 using Entry = void (*)(const char* arguments);
 struct Registration {
@@ -90,7 +94,6 @@ inline uint16_t float_to_half(float v) {
   static void name##_entry(const char* a) { deixis_host::call(name, a); } \
   static deixis_host::Registration name##_registration(#name, name##_entry);
 
-// A vector type whose loads the guards check for alignment as the device would.
 struct alignas(16) int4 {
   int x, y, z, w;
 };
@@ -122,9 +125,12 @@ static inline float __shfl_sync(unsigned, float v, int lane) {
 static inline int __shfl_sync(unsigned, int v, int lane) {
   return static_cast<int>(deixis_host::exchange(static_cast<uint32_t>(v), lane));
 }
+static inline uint32_t __ballot_sync(unsigned, int v) { return deixis_host::ballot(v != 0); }
+static inline int __ffs(int v) { return __builtin_ffs(v); }
 static inline void __syncwarp() { deixis_host::exchange(0, 0); }
 static inline float rsqrtf(float v) { return 1 / std::sqrt(v); }
 using std::abs;
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 static inline long long min(long long a, long long b) { return a < b ? a : b; }
+static inline long long max(long long a, long long b) { return a > b ? a : b; }

@@ -49,6 +49,7 @@ public final class OpCases {
     geometry(cases);
     losses(cases);
     layout(cases);
+    WideLoadCases.addTo(cases);
     return List.copyOf(cases);
   }
 

@@ -40,9 +40,27 @@ class CudaMutantTest {
           new Mutant(
               "fill writes one place to the right",
               "move.cu",
-              "put(y + i, v);\n}\n\nKERNEL void convert",
-              "put(y + i + 1, v);\n}\n\nKERNEL void convert",
+              "put(y + i, v);\n}\n\ntemplate",
+              "put(y + i + 1, v);\n}\n\ntemplate",
               List.of("scale", "add", "linear")),
+          new Mutant(
+              "a tile is written before all of it is read",
+              "move.cu",
+              "= v[k];\n  __syncthreads();",
+              "= v[k];",
+              List.of("transpose")),
+          new Mutant(
+              "columns of a block's last row of threads are left out",
+              "move.cu",
+              "r < blockDim.y; r++",
+              "r < blockDim.y - 1; r++",
+              List.of("reduce_sum")),
+          new Mutant(
+              "rows that are no whole packs are moved as packs",
+              "move.cu",
+              "bool wide = inner % Pack<T>::N == 0 && aligned(x)",
+              "bool wide = aligned(x)",
+              List.of("repeat")),
           new Mutant(
               "softmax sums from the next column",
               "norm.cu",
@@ -80,6 +98,24 @@ class CudaMutantTest {
               "  if (threadIdx.x < WARP) sum = group_sum(sum, scratch);\n",
               List.of("region_pool")),
           new Mutant(
+              "every place of an id writes its row, not the first alone",
+              "geometry.cu",
+              "if (ids[i] == row) *seen = 1;",
+              "if (ids[i] == row) *seen = 0;",
+              List.of("embedding")),
+          new Mutant(
+              "of the outputs that are read at once the last is left out",
+              "geometry.cu",
+              "ox + k <= x1 ?",
+              "ox + k <= x1 && k < 3 ?",
+              List.of("resize")),
+          new Mutant(
+              "a row's last four elements are left out",
+              "geometry.cu",
+              "u32 fours = w / 4,",
+              "u32 fours = w / 4 - 1,",
+              List.of("region_pool")),
+          new Mutant(
               "the shift's mask is dropped",
               "window_attention.cu",
               "#define MASKED -100.0f",
@@ -88,9 +124,33 @@ class CudaMutantTest {
           new Mutant(
               "dropout draws the same word four times",
               "elementwise.cu",
-              "static_cast<int>(j & 3)",
-              "0",
-              List.of("dropout")));
+              "w[e] = all[e];",
+              "w[e] = all[e / 4 * 4];",
+              List.of("dropout")),
+          new Mutant(
+              "draws are not moved to the first one asked for",
+              "elementwise.cu",
+              "if (skip & 2) {",
+              "if (skip & 4) {",
+              List.of("dropout")),
+          new Mutant(
+              "what is no whole pack is left out",
+              "elementwise.cu",
+              "if (blockIdx.x == gridDim.x - 1 && i < n) put(",
+              "if (blockIdx.x == gridDim.x - 1 && i < n - 1) put(",
+              List.of("scale")),
+          new Mutant(
+              "a wide load from where none may begin",
+              "elementwise.cu",
+              "if (aligned(a) && aligned(b) && aligned(y)) {",
+              "if (aligned(a) && aligned(y)) {",
+              List.of("add")),
+          new Mutant(
+              "a pack of the row that repeats is taken from the one before",
+              "elementwise.cu",
+              "q[k] = load_pack(from);",
+              "q[k] = load_pack(at(s, i) >= N ? from - N : from);",
+              List.of("add")));
 
   @TempDir Path folder;
 

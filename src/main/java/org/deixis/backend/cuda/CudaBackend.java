@@ -54,7 +54,7 @@ public final class CudaBackend implements Backend {
     conv = new CudaConv(kernels, memory, products, moves);
     norm = new CudaNorm(kernels, memory);
     attention = new CudaAttention(kernels, memory, products, moves);
-    geometry = new CudaGeometry(kernels);
+    geometry = new CudaGeometry(kernels, moves);
     loss = new CudaLoss(kernels, memory);
     optimizer = new CudaOptimizer(driver, kernels, memory);
   }

@@ -8,6 +8,11 @@ import org.deixis.backend.Unary;
 final class CudaElementwise {
   private static final String FILE = "elementwise";
 
+  /** Packs a thread, as in the kernels: of one array read, and of each of several. */
+  private static final int ONE = 4;
+
+  private static final int TWO = 2;
+
   private final Kernels kernels;
 
   CudaElementwise(Kernels kernels) {
@@ -15,7 +20,7 @@ final class CudaElementwise {
   }
 
   void unary(Unary kind, Array x, Array y) {
-    kernels.of(FILE, "unary", x).i(kind.ordinal()).p(x).p(y).l(x.size()).over(x.size());
+    kernels.of(FILE, "unary", x).i(kind.ordinal()).p(x).p(y).l(x.size()).packs(x, ONE);
   }
 
   void unaryBackward(Unary kind, Array x, Array y, Array dy, Array dx) {
@@ -27,7 +32,7 @@ final class CudaElementwise {
         .p(dy)
         .p(dx)
         .l(x.size())
-        .over(x.size());
+        .packs(x, TWO);
   }
 
   void binary(
@@ -43,24 +48,25 @@ final class CudaElementwise {
       Array y) {
     long innerExtent = bInner ? inner : 1;
     long middleExtent = bMiddle ? middle : 1;
-    long n = (long) outer * middle * inner;
+    boolean same = b.size() == a.size();
     kernels
         .of(FILE, "binary", a)
         .i(kind.ordinal())
+        .i(same)
         .p(a)
         .p(b)
         .p(y)
-        .l(n)
+        .l(a.size())
         .l(middle)
         .l(inner)
-        .l(bOuter ? middleExtent * innerExtent : 0)
-        .l(bMiddle ? innerExtent : 0)
-        .l(bInner ? 1 : 0)
-        .over(n);
+        .l(bOuter && outer > 1 ? middleExtent * innerExtent : 0)
+        .l(bMiddle && middle > 1 ? innerExtent : 0)
+        .l(bInner && inner > 1 ? 1 : 0)
+        .packs(a, TWO);
   }
 
   void axpby(double alpha, Array x, double beta, Array y) {
-    kernels.of(FILE, "axpby", x).f(alpha).p(x).f(beta).p(y).l(x.size()).over(x.size());
+    kernels.of(FILE, "axpby", x).f(alpha).p(x).f(beta).p(y).l(x.size()).packs(x, TWO);
   }
 
   void dropout(double p, long block, long offset, Array rng, Array x, Array y) {
@@ -75,12 +81,12 @@ final class CudaElementwise {
         .p(x)
         .p(y)
         .l(x.size())
-        .over(x.size());
+        .packs(x, TWO);
   }
 
   void gru(int batch, int hidden, Array gi, Array gh, Array h, Array y) {
     long n = (long) batch * hidden;
-    kernels.of(FILE, "gru", h).l(n).i(hidden).p(gi).p(gh).p(h).p(y).over(n);
+    kernels.of(FILE, "gru", h).l(n).i(hidden).p(gi).p(gh).p(h).p(y).packs(h, 1);
   }
 
   void gruBackward(
@@ -105,6 +111,6 @@ final class CudaElementwise {
         .p(dgi)
         .p(dgh)
         .p(dh)
-        .over(n);
+        .packs(h, 1);
   }
 }

@@ -7,13 +7,19 @@ import org.deixis.core.DType;
 /** Launches of {@code geometry.cu}. */
 final class CudaGeometry {
   private static final String FILE = "geometry";
-  private static final int ROWS_AT_ONCE = 4;
-  private static final int POOL_THREADS = 128;
+
+  /** Packs a thread where elements are only moved, as in the kernels. */
+  private static final int PACKS = 4;
+
+  /** Warps of a block that sums an embedding's gradient. */
+  private static final int WARPS = 8;
 
   private final Kernels kernels;
+  private final CudaMoves moves;
 
-  CudaGeometry(Kernels kernels) {
+  CudaGeometry(Kernels kernels, CudaMoves moves) {
     this.kernels = kernels;
+    this.moves = moves;
   }
 
   void embedding(Array ids, Array table, Array y) {
@@ -24,22 +30,35 @@ final class CudaGeometry {
         .p(ids)
         .p(table)
         .p(y)
-        .over(y.size());
+        .packs(y, PACKS);
   }
 
   void embeddingBackward(Array ids, Array dy, Array dTable) {
-    int rows = dTable.dim(0);
-    if (dTable.size() > 0) {
-      kernels
-          .of(FILE, "embedding_backward", dTable)
-          .i(rows)
-          .i(Math.toIntExact(ids.size()))
-          .i(dTable.dim(1))
-          .p(ids)
-          .p(dy)
-          .p(dTable)
-          .grid((rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, 1, 1, 32, ROWS_AT_ONCE, 0);
+    moves.fill(dTable, 0);
+    int count = Math.toIntExact(ids.size());
+    int width = dTable.dim(1);
+    if (count == 0 || width == 0) {
+      return;
     }
+    int pack = Kernels.pack(dy.dtype());
+    boolean wide = width % pack == 0 && DeviceBuffer.address(dy) % 16 == 0;
+    int columns = wide ? 32 * pack : 32;
+    kernels
+        .of(FILE, "embedding_backward", dTable)
+        .i(dTable.dim(0))
+        .i(count)
+        .i(width)
+        .i(wide)
+        .p(ids)
+        .p(dy)
+        .p(dTable)
+        .grid(
+            count,
+            (width + columns - 1) / columns,
+            1,
+            32,
+            WARPS,
+            (WARPS * columns + 1) * Float.BYTES);
   }
 
   void patchGather(PatchGather s, Array x, Array y) {
@@ -53,13 +72,14 @@ final class CudaGeometry {
             .i(s.rows())
             .i(s.columns())
             .i(x.dtype() == DType.U8);
-    for (float mean : s.mean()) {
-      launch.f(mean);
-    }
+    // (value/255 − mean)/std as one product and one sum.
     for (float std : s.std()) {
-      launch.f(std);
+      launch.f(1 / (255.0 * std));
     }
-    launch.p(x).p(y).over(y.size());
+    for (int c = 0; c < s.mean().length; c++) {
+      launch.f(-(double) s.mean()[c] / s.std()[c]);
+    }
+    launch.p(x).p(y).packs(y, 1);
   }
 
   void patchScatter(PatchGather s, Array dy, Array dx) {
@@ -73,7 +93,7 @@ final class CudaGeometry {
         .i(s.columns())
         .p(dy)
         .p(dx)
-        .over(dx.size());
+        .packs(dx, PACKS);
   }
 
   void merge(String kernel, int height, int width, int channels, Array from, Array to) {
@@ -85,7 +105,7 @@ final class CudaGeometry {
         .i(channels)
         .p(from)
         .p(to)
-        .over(to.size());
+        .packs(to, PACKS);
   }
 
   void resize(
@@ -108,7 +128,7 @@ final class CudaGeometry {
         .i(accumulate)
         .p(x)
         .p(y)
-        .over(y.size());
+        .packs(y, 1);
   }
 
   void resizeBackward(
@@ -123,7 +143,7 @@ final class CudaGeometry {
         .i(outWidth)
         .p(dy)
         .p(dx)
-        .over(dx.size());
+        .packs(dx, 1);
   }
 
   void regionPool(int batch, int height, int width, int rows, int columns, Array x, Array y) {
@@ -137,7 +157,7 @@ final class CudaGeometry {
           .p(x)
           .i(Kernels.type(x.dtype()))
           .p(y)
-          .grid(rows * columns, batch, 1, POOL_THREADS, 1, Kernels.SCRATCH);
+          .grid(rows * columns, batch, 1, Kernels.THREADS, 1, Kernels.SCRATCH);
     }
   }
 

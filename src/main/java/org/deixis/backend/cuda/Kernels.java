@@ -22,6 +22,8 @@ final class Kernels {
   /** Bytes of shared memory that sums of a block need. */
   static final int SCRATCH = 128;
 
+  private static final int PACK_BYTES = 16;
+
   private record Key(String file, int type, String name) {}
 
   private final Driver driver;
@@ -51,6 +53,11 @@ final class Kernels {
       case I32 -> 4;
       default -> throw new IllegalArgumentException("no kernel takes " + dtype);
     };
+  }
+
+  /** Elements that one wide load moves. */
+  static int pack(DType dtype) {
+    return PACK_BYTES / dtype.bytes();
   }
 
   /** Begins a launch of a kernel for an array's floating type. */

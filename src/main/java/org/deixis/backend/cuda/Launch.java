@@ -92,6 +92,21 @@ final class Launch {
     }
   }
 
+  /**
+   * Tiles of an array that hold {@code packs} packs of sixteen bytes a thread; nothing for none.
+   */
+  void packs(Array tiled, int packs) {
+    tiles(tiled.size(), packs * Kernels.pack(tiled.dtype()));
+  }
+
+  /** Blocks that take {@code each} elements a thread; nothing for n = 0. */
+  void tiles(long n, int each) {
+    if (n > 0) {
+      long tile = (long) each * Kernels.THREADS;
+      grid(Math.toIntExact((n + tile - 1) / tile), 1, 1, Kernels.THREADS, 1, 0);
+    }
+  }
+
   /** A group of threads a row; nothing for no rows. */
   void rows(long rows, int columns) {
     if (rows > 0) {
