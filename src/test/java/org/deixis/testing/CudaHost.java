@@ -47,15 +47,15 @@ public final class CudaHost {
   public static synchronized CudaBackend backend() {
     if (backend == null) {
       driver();
-      backend = new CudaBackend(new Compiler(SOURCES, BUILT), false, true);
+      backend = new CudaBackend(new Compiler(SOURCES, BUILT), false, true, true);
     }
     return backend;
   }
 
-  /** A second backend, over kernels from another folder, with products by our own kernel. */
+  /** A second backend, over kernels from another folder, with products and convolutions by ours. */
   public static CudaBackend backend(Path sources, Path built) {
     driver();
-    return new CudaBackend(new Compiler(sources, built), false, false);
+    return new CudaBackend(new Compiler(sources, built), false, false, false);
   }
 
   private static synchronized void driver() {
@@ -76,7 +76,7 @@ public final class CudaHost {
           "-o",
           cublasLt.toString(),
           SOURCES.resolve("host/cublaslt.cpp").toString());
-      // The bindings ask for two more libraries, and we call nothing in them.
+      // The bindings ask for more libraries, and we call nothing in them.
       Path empty = BUILT.resolve("empty.cpp");
       Files.writeString(empty, "");
       Path runtime = BUILT.resolve("libcudart.so.13");
@@ -87,6 +87,21 @@ public final class CudaHost {
       System.load(cuda.toString());
       System.load(cublasLt.toString());
       System.load(cublas.toString());
+      Path cudnn = BUILT.resolve("libcudnn_cnn.so.9");
+      gxx(
+          "-O2",
+          "-Wl,-soname,libcudnn_cnn.so.9",
+          "-o",
+          cudnn.toString(),
+          SOURCES.resolve("host/cudnn.cpp").toString(),
+          "-L" + BUILT,
+          "-l:libcuda.so.1");
+      System.load(cudnn.toString());
+      for (String part : List.of("adv", "ops", "graph")) {
+        Path library = BUILT.resolve("libcudnn_" + part + ".so.9");
+        gxx("-Wl,-soname," + library.getFileName(), "-o", library.toString(), empty.toString());
+        System.load(library.toString());
+      }
     } catch (IOException e) {
       throw new IllegalStateException(e);
     }

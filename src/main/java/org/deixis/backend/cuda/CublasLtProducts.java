@@ -53,14 +53,6 @@ final class CublasLtProducts implements Products {
       int epilogue,
       int alignment) {}
 
-  /** A device address as the bindings want it. */
-  private static final class Address extends Pointer {
-    Address(long address) {
-      super((Pointer) null);
-      this.address = address;
-    }
-  }
-
   /** Descriptors of one shape, and the algorithm that the library advises for it. */
   private static final class Plan {
     cublasLtMatmulDescOpaque_t operation;
@@ -151,17 +143,17 @@ final class CublasLtProducts implements Products {
             handle,
             plan.operation,
             alpha,
-            new Address(pb),
+            new DeviceAddress(pb),
             plan.b,
-            new Address(pa),
+            new DeviceAddress(pa),
             plan.a,
             beta,
-            new Address(pc),
+            new DeviceAddress(pc),
             plan.c,
-            new Address(pc),
+            new DeviceAddress(pc),
             plan.c,
             plan.algorithm,
-            new Address(workspace),
+            new DeviceAddress(workspace),
             WORKSPACE,
             driver.stream()),
         "cublasLtMatmul " + key);

@@ -29,7 +29,7 @@ public final class CudaBackend implements Backend {
   private final Products products;
   private final CudaMoves moves;
   private final CudaElementwise elementwise;
-  private final CudaConv conv;
+  private final Convolutions conv;
   private final CudaNorm norm;
   private final CudaAttention attention;
   private final CudaGeometry geometry;
@@ -42,8 +42,9 @@ public final class CudaBackend implements Backend {
    *     buffer is a block of the driver's, which slows everything down and lets a guarding driver
    *     see what a kernel writes beside it
    * @param cublas whether products are cuBLASLt's; else our own kernel's
+   * @param cudnn whether convolutions are cuDNN's; else products with patches
    */
-  public CudaBackend(KernelCompiler compiler, boolean caching, boolean cublas) {
+  public CudaBackend(KernelCompiler compiler, boolean caching, boolean cublas, boolean cudnn) {
     driver = new Driver();
     memory = new DeviceMemory(this, driver, caching);
     Kernels kernels = new Kernels(driver, compiler);
@@ -51,7 +52,8 @@ public final class CudaBackend implements Backend {
     elementwise = new CudaElementwise(kernels);
     PlainProducts plain = new PlainProducts(kernels);
     products = cublas ? new CublasLtProducts(driver, plain, elementwise) : plain;
-    conv = new CudaConv(kernels, memory, products, moves);
+    Im2colConvolutions im2col = new Im2colConvolutions(kernels, memory, products, moves);
+    conv = cudnn ? new CudnnConvolutions(driver, memory, moves, elementwise, im2col) : im2col;
     norm = new CudaNorm(kernels, memory);
     attention = new CudaAttention(kernels, memory, products, moves);
     geometry = new CudaGeometry(kernels);
@@ -67,6 +69,10 @@ public final class CudaBackend implements Backend {
   /** The device's own name. */
   public String deviceName() {
     return driver.deviceName();
+  }
+
+  Convolutions convolutions() {
+    return conv;
   }
 
   @Override
@@ -126,6 +132,7 @@ public final class CudaBackend implements Backend {
   @Override
   public void close() {
     optimizer.close();
+    conv.close();
     products.close();
     memory.trim();
     driver.close();
