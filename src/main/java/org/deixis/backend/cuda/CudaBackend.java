@@ -18,6 +18,7 @@ import org.deixis.backend.Reduction;
 import org.deixis.backend.Unary;
 import org.deixis.backend.WindowAttention;
 import org.deixis.core.DType;
+import org.deixis.core.Env;
 
 /**
  * An NVIDIA GPU: kernels of our own ({@code cuda/*.cu}) through the driver API. Calls are
@@ -51,7 +52,16 @@ public final class CudaBackend implements Backend {
     moves = new CudaMoves(kernels, memory);
     elementwise = new CudaElementwise(kernels);
     PlainProducts plain = new PlainProducts(kernels);
-    products = cublas ? new CublasLtProducts(driver, plain, elementwise) : plain;
+    products =
+        cublas
+            ? new CublasLtProducts(
+                driver,
+                memory,
+                plain,
+                elementwise,
+                DiskCache.folder(),
+                Env.getInt("TUNE", 0, 0) > 0)
+            : plain;
     Im2colConvolutions im2col = new Im2colConvolutions(kernels, memory, products, moves);
     conv = cudnn ? new CudnnConvolutions(driver, memory, moves, elementwise, im2col) : im2col;
     norm = new CudaNorm(kernels, memory);
