@@ -1,4 +1,4 @@
-// A stand-in for libcublasLt.so.13: the calls that the backend makes, by plain loops over the stand-in
+// A stand-in for libcublasLt: the calls that the backend makes, by plain loops over the stand-in
 // driver's memory. It keeps the library's rules (column-major, leading dimensions, batch strides,
 // the bias along the rows of D) and refuses what the library would. Three algorithms compute the same;
 // where D has 13 rows they differ in speed, the second being the fastest.

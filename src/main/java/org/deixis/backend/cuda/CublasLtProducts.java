@@ -158,7 +158,8 @@ final class CublasLtProducts implements Products {
     } catch (LinkageError | RuntimeException e) {
       return "cuBLASLt cannot be loaded ("
           + Driver.reason(e)
-          + "); it comes with the CUDA 13 toolkit: put libcublasLt.so.13 and libcublas.so.13 on the"
+          + "); it comes with the CUDA toolkit: put libcublasLt.so.%1$d and libcublas.so.%1$d on the"
+              .formatted(Driver.CUDA)
           + " library path, or set DEIXIS_GEMM=plain for products by our own, slower kernel";
     }
   }

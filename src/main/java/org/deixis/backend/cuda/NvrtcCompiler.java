@@ -46,7 +46,9 @@ public final class NvrtcCompiler implements KernelCompiler {
     } catch (LinkageError | RuntimeException e) {
       return "NVRTC, which compiles the kernels, cannot be loaded ("
           + Driver.reason(e)
-          + "); it comes with the CUDA 13 toolkit: put libnvrtc.so.13 on the library path";
+          + "); it comes with the CUDA toolkit: put libnvrtc.so."
+          + Driver.CUDA
+          + " on the library path";
     }
   }
 
