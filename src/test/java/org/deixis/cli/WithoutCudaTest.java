@@ -5,12 +5,12 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.TimeUnit;
+import java.util.Map;
+import org.deixis.testing.CommandProcess;
+import org.deixis.testing.CommandProcess.Answer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -23,34 +23,9 @@ import org.junit.jupiter.params.provider.ValueSource;
 class WithoutCudaTest {
   @TempDir Path folder;
 
-  private record Answer(int code, List<String> out, List<String> err) {}
-
   private Answer run(List<String> jvm, String... arguments)
       throws IOException, InterruptedException {
-    List<String> command = new ArrayList<>();
-    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-    command.addAll(List.of("--add-modules", "jdk.incubator.vector", "-Xmx512m"));
-    command.addAll(jvm);
-    command.addAll(List.of("-cp", System.getProperty("java.class.path"), "org.deixis.cli.Main"));
-    command.addAll(List.of(arguments));
-    Path out = folder.resolve("out");
-    Path err = folder.resolve("err");
-    ProcessBuilder builder =
-        new ProcessBuilder(command).redirectOutput(out.toFile()).redirectError(err.toFile());
-    builder.environment().put("CUDA_VISIBLE_DEVICES", "");
-    builder.environment().put("OMP_NUM_THREADS", "1");
-    Process process = builder.start();
-    if (!process.waitFor(2, TimeUnit.MINUTES)) {
-      process.destroyForcibly();
-      throw new IllegalStateException(command + " does not end");
-    }
-    List<String> complaints =
-        lines(err).stream().filter(l -> !l.startsWith("WARNING:")).toList(); // the JVM's own
-    return new Answer(process.exitValue(), lines(out), complaints);
-  }
-
-  private static List<String> lines(Path file) throws IOException {
-    return new String(Files.readAllBytes(file), StandardCharsets.UTF_8).lines().toList();
+    return CommandProcess.run(folder, jvm, Map.of("CUDA_VISIBLE_DEVICES", ""), arguments);
   }
 
   @ParameterizedTest
@@ -58,9 +33,9 @@ class WithoutCudaTest {
   void helpLoadsNothingOfCuda(String arguments) throws IOException, InterruptedException {
     Path loaded = folder.resolve("loaded");
     Answer a = run(List.of("-Xlog:class+load:file=" + loaded), arguments.split(" "));
-    assertEquals(0, a.code, a.err.toString());
-    assertTrue(a.out.stream().anyMatch(l -> l.contains("Usage: deixis")), a.out.toString());
-    List<String> classes = lines(loaded);
+    assertEquals(0, a.code(), a.err().toString());
+    assertTrue(a.out().stream().anyMatch(l -> l.contains("Usage: deixis")), a.out().toString());
+    List<String> classes = Files.readAllLines(loaded);
     assertTrue(
         classes.stream().anyMatch(l -> l.contains("org.deixis.cli.Main ")),
         "the log has no classes of ours");
@@ -74,23 +49,24 @@ class WithoutCudaTest {
   @Test
   void askingForItIsOneLine() throws IOException, InterruptedException {
     Answer a = run(List.of(), "bench", "--device", "cuda", "--out", folder.resolve("b").toString());
-    assertEquals(2, a.code, a.err.toString());
-    assertEquals(1, a.err.size(), a.err.toString());
+    assertEquals(2, a.code(), a.err().toString());
+    assertEquals(1, a.err().size(), a.err().toString());
     assertTrue(
-        a.err.get(0).startsWith("deixis: device 'cuda' cannot be used: the CUDA driver"),
-        a.err.get(0));
+        a.err().get(0).startsWith("deixis: device 'cuda' cannot be used: the CUDA driver"),
+        a.err().get(0));
   }
 
   @Test
   void doctorListsEachLibraryFoundOrNot() throws IOException, InterruptedException {
     Answer a = run(List.of(), "doctor");
-    assertEquals(0, a.code, a.err.toString());
+    assertEquals(0, a.code(), a.err().toString());
     for (String library :
         List.of("libcuda.so.1", "libcudart.so", "libnvrtc.so", "libcublasLt.so", "libcudnn.so")) {
-      List<String> said = a.out.stream().filter(l -> l.matches("gpu +" + library + " .*")).toList();
-      assertEquals(1, said.size(), library + ": " + a.out);
+      List<String> said =
+          a.out().stream().filter(l -> l.matches("gpu +" + library + " .*")).toList();
+      assertEquals(1, said.size(), library + ": " + a.out());
       assertTrue(said.get(0).endsWith("not found") || said.get(0).contains("/"), said.get(0));
     }
-    assertFalse(a.out.stream().anyMatch(l -> l.contains("device    cuda       can be used")));
+    assertFalse(a.out().stream().anyMatch(l -> l.contains("device    cuda       can be used")));
   }
 }

@@ -3,7 +3,6 @@ package org.deixis.backend.cuda;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertNull;
-import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
@@ -20,7 +19,6 @@ import org.deixis.backend.Conv2d;
 import org.deixis.backend.Scope;
 import org.deixis.bench.OpCase;
 import org.deixis.core.DType;
-import org.deixis.core.InputException;
 import org.deixis.core.Rng;
 import org.deixis.core.Shape;
 import org.deixis.ops.Convolution;
@@ -256,18 +254,5 @@ class CudnnTest {
     mutant = new Call();
     mutant.stream = false;
     refused(mutant, "no stream");
-  }
-
-  @Test
-  void aMisspeltChoiceIsOneLine() {
-    System.setProperty("deixis.conv", "winograd");
-    try {
-      CudaProvider provider = new CudaProvider();
-      InputException e = assertThrows(InputException.class, provider::note);
-      assertEquals("DEIXIS_CONV is 'winograd': give cudnn or im2col", e.getMessage());
-    } finally {
-      System.clearProperty("deixis.conv");
-    }
-    assertNull(new CudaProvider().note(), "cuDNN is there");
   }
 }
