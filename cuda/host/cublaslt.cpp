@@ -1,14 +1,19 @@
-// A stand-in for libcublasLt.so.13: the calls that the backend makes, by plain loops over the stand-in
+// A stand-in for libcublasLt: the calls that the backend makes, by plain loops over the stand-in
 // driver's memory. It keeps the library's rules (column-major, leading dimensions, batch strides,
-// the bias along the rows of D) and refuses what the library would.
+// the bias along the rows of D) and refuses what the library would. Three algorithms compute the same;
+// where D has 13 rows they differ in speed, the second being the fastest.
+#include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <thread>
 
 #include "host.h"
 
 namespace {
 constexpr int SUCCESS = 0, INVALID_VALUE = 7, NOT_SUPPORTED = 15;
 constexpr int R_32F = 0, R_16F = 2, R_16BF = 14, COMPUTE_32F = 68;
+constexpr uint64_t ALGORITHM = 0xA160;  // the first word of an algorithm, plus its number
+constexpr int ALGORITHMS = 3, SLOW_ROWS = 13, SLEEP_MS[] = {4, 0, 8};
 constexpr int EPILOGUE_DEFAULT = 1, EPILOGUE_RELU = 2, EPILOGUE_BIAS = 4;
 
 struct Desc {
@@ -84,15 +89,28 @@ int cublasLtMatrixLayoutSetAttribute(void* layout, int attribute, const void* va
 int cublasLtMatmulPreferenceCreate(void** preference) { return *preference = new int(0), SUCCESS; }
 int cublasLtMatmulPreferenceDestroy(void* preference) { return delete static_cast<int*>(preference), SUCCESS; }
 int cublasLtMatmulPreferenceSetAttribute(void*, int, const void*, size_t) { return SUCCESS; }
-// The real result: an algorithm of 64 bytes, workspace size, status, waves, 16 reserved bytes.
-int cublasLtMatmulAlgoGetHeuristic(void*, void*, void*, void*, void*, void*, void*, int wanted, void* results, int* found) {
+size_t cublasLtGetVersion() { return 130000; }
+// As the library lays it out: an algorithm of 64 bytes and what is known of it.
+struct Result {
+  uint64_t algorithm[8];
+  size_t workspace;
+  int state;
+  float waves;
+  int reserved[4];
+};
+int cublasLtMatmulAlgoGetHeuristic(void*, void*, void*, void*, void*, void*, void*, int wanted, Result* results, int* found) {
   if (wanted < 1) return INVALID_VALUE;
-  memset(results, 0, 64 + 8 + 4 + 4 + 16);
-  *found = 1;
+  *found = 0;
+  while (*found < wanted && *found < ALGORITHMS) {
+    Result& r = results[*found];
+    memset(&r, 0, sizeof r);
+    r.algorithm[0] = ALGORITHM + (*found)++;
+  }
   return SUCCESS;
 }
 int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* la, const void* b, void* lb, const void* beta,
-                   const void* c, void* lc, void* d, void* ld, const void*, void*, size_t, void*) {
+                   const void* c, void* lc, void* d, void* ld, const uint64_t* algorithm, void*, size_t, void*) {
+  if (!algorithm || algorithm[0] < ALGORITHM || algorithm[0] >= ALGORITHM + ALGORITHMS) return INVALID_VALUE;
   auto* m = static_cast<Desc*>(desc);
   auto *A = static_cast<Layout*>(la), *B = static_cast<Layout*>(lb), *C = static_cast<Layout*>(lc), *D = static_cast<Layout*>(ld);
   uint64_t rows = m->transA ? A->columns : A->rows, k = m->transA ? A->rows : A->columns;
@@ -101,6 +119,7 @@ int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* la
       C->columns != columns || A->batch != D->batch || B->batch != D->batch || C->batch != D->batch)
     return INVALID_VALUE;
   if ((m->epilogue & EPILOGUE_BIAS) && !m->bias) return INVALID_VALUE;
+  if (rows == SLOW_ROWS) std::this_thread::sleep_for(std::chrono::milliseconds(SLEEP_MS[algorithm[0] - ALGORITHM]));
   float x = *static_cast<const float*>(alpha), y = *static_cast<const float*>(beta);
   for (int64_t n = 0; n < D->batch; n++)
     for (uint64_t j = 0; j < columns; j++)

@@ -21,6 +21,11 @@ public final class Backends {
     /** Null when the device can be used here, else one line: what is missing and how to get it. */
     String missing();
 
+    /** Where {@link #missing} is null: what runs slower than it could for want of a library. */
+    default String note() {
+      return null;
+    }
+
     Backend create();
   }
 

@@ -16,7 +16,7 @@ import picocli.CommandLine.Command;
         "Says what this machine has, which devices can be used, and how to get what is missing.")
 final class DoctorCommand extends BaseCommand {
   private static final List<String> GPU_LIBRARIES =
-      List.of("libcuda.so.1", "libcudart.so", "libnvrtc.so", "libcublasLt.so");
+      List.of("libcuda.so.1", "libcudart.so", "libnvrtc.so", "libcublasLt.so", "libcudnn.so");
 
   @Override
   public Integer call() {
@@ -47,6 +47,10 @@ final class DoctorCommand extends BaseCommand {
       String missing = p.missing();
       out.printf(
           "device    %-10s %s%n", p.name(), missing == null ? "can be used" : "cannot: " + missing);
+      String note = missing == null ? p.note() : null;
+      if (note != null) {
+        out.printf("device    %-10s %s%n", "", note);
+      }
     }
     for (String library : GPU_LIBRARIES) {
       Path found = find(library);

@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.BytePointer;
 import org.deixis.backend.cuda.CudaBackend;
 import org.deixis.backend.cuda.KernelCompiler;
@@ -22,6 +23,10 @@ public final class CudaHost {
   private static final Path SOURCES = Path.of("cuda");
   private static final Path BUILT = Path.of("target/cuda-host").toAbsolutePath();
   private static final Pattern KERNEL = Pattern.compile("KERNEL void (\\w+)");
+
+  /** Of the bindings, for the names of the libraries that they ask for. */
+  private static final int CUDA = cudart.CUDA_VERSION / 1000;
+
   private static CudaBackend backend;
 
   private CudaHost() {}
@@ -47,15 +52,15 @@ public final class CudaHost {
   public static synchronized CudaBackend backend() {
     if (backend == null) {
       driver();
-      backend = new CudaBackend(new Compiler(SOURCES, BUILT), false, true);
+      backend = new CudaBackend(new Compiler(SOURCES, BUILT), false, true, true);
     }
     return backend;
   }
 
-  /** A second backend, over kernels from another folder, with products by our own kernel. */
+  /** A second backend, over kernels from another folder, with products and convolutions by ours. */
   public static CudaBackend backend(Path sources, Path built) {
     driver();
-    return new CudaBackend(new Compiler(sources, built), false, false);
+    return new CudaBackend(new Compiler(sources, built), false, false, false);
   }
 
   private static synchronized void driver() {
@@ -69,24 +74,39 @@ public final class CudaHost {
           cuda.toString(),
           SOURCES.resolve("host/driver.cpp").toString(),
           "-ldl");
-      Path cublasLt = BUILT.resolve("libcublasLt.so.13");
+      Path cublasLt = BUILT.resolve("libcublasLt.so." + CUDA);
       gxx(
           "-O2",
-          "-Wl,-soname,libcublasLt.so.13",
+          "-Wl,-soname,libcublasLt.so." + CUDA,
           "-o",
           cublasLt.toString(),
           SOURCES.resolve("host/cublaslt.cpp").toString());
-      // The bindings ask for two more libraries, and we call nothing in them.
+      // The bindings ask for more libraries, and we call nothing in them.
       Path empty = BUILT.resolve("empty.cpp");
       Files.writeString(empty, "");
-      Path runtime = BUILT.resolve("libcudart.so.13");
-      gxx("-Wl,-soname,libcudart.so.13", "-o", runtime.toString(), empty.toString());
+      Path runtime = BUILT.resolve("libcudart.so." + CUDA);
+      gxx("-Wl,-soname,libcudart.so." + CUDA, "-o", runtime.toString(), empty.toString());
       System.load(runtime.toString());
-      Path cublas = BUILT.resolve("libcublas.so.13");
-      gxx("-Wl,-soname,libcublas.so.13", "-o", cublas.toString(), empty.toString());
+      Path cublas = BUILT.resolve("libcublas.so." + CUDA);
+      gxx("-Wl,-soname,libcublas.so." + CUDA, "-o", cublas.toString(), empty.toString());
       System.load(cuda.toString());
       System.load(cublasLt.toString());
       System.load(cublas.toString());
+      Path cudnn = BUILT.resolve("libcudnn_cnn.so.9");
+      gxx(
+          "-O2",
+          "-Wl,-soname,libcudnn_cnn.so.9",
+          "-o",
+          cudnn.toString(),
+          SOURCES.resolve("host/cudnn.cpp").toString(),
+          "-L" + BUILT,
+          "-l:libcuda.so.1");
+      System.load(cudnn.toString());
+      for (String part : List.of("adv", "ops", "graph")) {
+        Path library = BUILT.resolve("libcudnn_" + part + ".so.9");
+        gxx("-Wl,-soname," + library.getFileName(), "-o", library.toString(), empty.toString());
+        System.load(library.toString());
+      }
     } catch (IOException e) {
       throw new IllegalStateException(e);
     }

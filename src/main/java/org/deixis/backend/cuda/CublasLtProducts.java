@@ -1,6 +1,11 @@
 package org.deixis.backend.cuda;
 
+import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import org.bytedeco.cuda.cublas.cublasLtContext;
 import org.bytedeco.cuda.cublas.cublasLtMatmulAlgo_t;
@@ -19,7 +24,10 @@ import org.bytedeco.javacpp.PointerPointer;
 import org.deixis.backend.Activation;
 import org.deixis.backend.Array;
 import org.deixis.backend.Gemm;
+import org.deixis.backend.OutOfMemoryException;
 import org.deixis.core.DType;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Products by cuBLASLt, fp32 accumulation, without TF32. The library is column-major: a row-major C
@@ -28,9 +36,26 @@ import org.deixis.core.DType;
  *
  * <p>Bias and RELU are epilogues of the product. GELU is not: the library's is the tanh form, and
  * ours is by the error function, which a kernel applies afterwards.
+ *
+ * <p>The algorithm of a shape is the library's first advice. With {@code DEIXIS_TUNE=1} the first
+ * product of a shape times what the library advises, with the operands at hand and a result of its
+ * own, and keeps the fastest in an {@link AlgorithmFile}, which later runs read, tuning or not.
  */
 final class CublasLtProducts implements Products {
+  private static final Logger LOG = LoggerFactory.getLogger(CublasLtProducts.class);
   private static final long WORKSPACE = 32L << 20;
+
+  /** Of 64 bits, in an algorithm as the library hands it out. */
+  private static final int ALGORITHM_WORDS = 8;
+
+  /** Proposals that tuning asks for. */
+  private static final int PROPOSALS = 16;
+
+  private static final int ROUNDS = 4;
+  private static final int RUNS = 5;
+
+  /** What the library's first advice must lose by before another algorithm takes its place. */
+  private static final double GAIN = 0.97;
 
   /** Address bits beyond this alignment change no algorithm. */
   private static final long MOST_ALIGNMENT = 256;
@@ -51,26 +76,45 @@ final class CublasLtProducts implements Products {
       long strideC,
       DType dtype,
       int epilogue,
-      int alignment) {}
+      int alignment) {
 
-  /** A device address as the bindings want it. */
-  private static final class Address extends Pointer {
-    Address(long address) {
-      super((Pointer) null);
-      this.address = address;
+    /** For the file of choices. */
+    String text() {
+      String layout = (transA ? "t" : "n") + (transB ? "t" : "n");
+      return "%s %s e%d a%d b%d m%d n%d k%d ld %d %d %d s %d %d %d"
+          .formatted(
+              dtype.name().toLowerCase(Locale.ROOT),
+              layout,
+              epilogue,
+              alignment,
+              batch,
+              m,
+              n,
+              k,
+              lda,
+              ldb,
+              ldc,
+              strideA,
+              strideB,
+              strideC);
     }
   }
 
-  /** Descriptors of one shape, and the algorithm that the library advises for it. */
+  /** Device addresses of a product's operands. */
+  private record Operands(long a, long b, long c) {}
+
+  /** Descriptors of one shape, and its algorithm: the library's {@code rank}-th advice. */
   private static final class Plan {
     cublasLtMatmulDescOpaque_t operation;
     cublasLtMatrixLayoutOpaque_t a;
     cublasLtMatrixLayoutOpaque_t b;
     cublasLtMatrixLayoutOpaque_t c;
     cublasLtMatmulAlgo_t algorithm;
+    int rank;
   }
 
   private final Driver driver;
+  private final DeviceMemory memory;
   private final PlainProducts plain;
   private final CudaElementwise elementwise;
   private final cublasLtContext handle = new cublasLtContext();
@@ -79,9 +123,23 @@ final class CublasLtProducts implements Products {
   private final FloatPointer beta = new FloatPointer(1L);
   private final LongPointer bias = new LongPointer(1L);
   private final long workspace;
+  private final AlgorithmFile choices;
+  private final boolean tune;
 
-  CublasLtProducts(Driver driver, PlainProducts plain, CudaElementwise elementwise) {
+  /**
+   * @param cache folder of the file of choices
+   * @param tune whether shapes that the file does not know are timed
+   */
+  CublasLtProducts(
+      Driver driver,
+      DeviceMemory memory,
+      PlainProducts plain,
+      CudaElementwise elementwise,
+      Path cache,
+      boolean tune) {
     this.driver = driver;
+    this.memory = memory;
+    this.tune = tune;
     this.plain = plain;
     this.elementwise = elementwise;
     driver.enter();
@@ -89,6 +147,7 @@ final class CublasLtProducts implements Products {
     long[] made = new long[1];
     Driver.check(cudart.cuMemAlloc(made, WORKSPACE), "cuMemAlloc of cuBLASLt's workspace");
     workspace = made[0];
+    choices = new AlgorithmFile(cache, driver.deviceName(), cublas.cublasLtGetVersion());
   }
 
   /** Null when cuBLASLt can be loaded, else what is missing. */
@@ -99,7 +158,8 @@ final class CublasLtProducts implements Products {
     } catch (LinkageError | RuntimeException e) {
       return "cuBLASLt cannot be loaded ("
           + Driver.reason(e)
-          + "); it comes with the CUDA 13 toolkit: put libcublasLt.so.13 and libcublas.so.13 on the"
+          + "); it comes with the CUDA toolkit: put libcublasLt.so.%1$d and libcublas.so.%1$d on the"
+              .formatted(Driver.CUDA)
           + " library path, or set DEIXIS_GEMM=plain for products by our own, slower kernel";
     }
   }
@@ -143,31 +203,37 @@ final class CublasLtProducts implements Products {
       bias.put(DeviceBuffer.address(biasArray));
       set(plan.operation, cublas.CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias, Long.BYTES);
     }
+    Operands operands = new Operands(pa, pb, pc);
+    if (plan.algorithm == null) {
+      choose(plan, key, operands);
+    }
     alpha.put(s.alpha());
     beta.put(s.beta());
-    // The library's first operand is our second.
-    check(
-        cublas.cublasLtMatmul(
-            handle,
-            plan.operation,
-            alpha,
-            new Address(pb),
-            plan.b,
-            new Address(pa),
-            plan.a,
-            beta,
-            new Address(pc),
-            plan.c,
-            new Address(pc),
-            plan.c,
-            plan.algorithm,
-            new Address(workspace),
-            WORKSPACE,
-            driver.stream()),
-        "cublasLtMatmul " + key);
+    check(run(plan, plan.algorithm, operands), "cublasLtMatmul " + key);
     if (s.activation() != Activation.NONE && !fused) {
       elementwise.unary(s.activation().unary(), target, c);
     }
+  }
+
+  private int run(Plan plan, cublasLtMatmulAlgo_t algorithm, Operands at) {
+    // The library's first operand is our second.
+    return cublas.cublasLtMatmul(
+        handle,
+        plan.operation,
+        alpha,
+        new DeviceAddress(at.b),
+        plan.b,
+        new DeviceAddress(at.a),
+        plan.a,
+        beta,
+        new DeviceAddress(at.c),
+        plan.c,
+        new DeviceAddress(at.c),
+        plan.c,
+        algorithm,
+        new DeviceAddress(workspace),
+        WORKSPACE,
+        driver.stream());
   }
 
   private Plan plan(Key key) {
@@ -210,7 +276,6 @@ final class CublasLtProducts implements Products {
             key.batch,
             key.strideB);
     plan.c = layout(type, key.n, key.m, key.ldc, key.batch, key.strideC);
-    plan.algorithm = algorithm(plan, key);
     return plan;
   }
 
@@ -239,7 +304,99 @@ final class CublasLtProducts implements Products {
     return layout;
   }
 
-  private cublasLtMatmulAlgo_t algorithm(Plan plan, Key key) {
+  private void choose(Plan plan, Key key, Operands operands) {
+    String kept = choices.get(key.text());
+    List<cublasLtMatmulAlgo_t> advised = advised(plan, key, kept == null && !tune ? 1 : PROPOSALS);
+    plan.rank = 0;
+    if (kept != null) {
+      plan.rank = advised.stream().map(CublasLtProducts::text).toList().indexOf(kept);
+      if (plan.rank < 0) {
+        LOG.warn("{} names an algorithm that cuBLASLt no longer advises", choices.path());
+        plan.rank = 0;
+        kept = null;
+      }
+    }
+    if (kept == null && tune) {
+      plan.rank = fastest(plan, key, advised, operands);
+      choices.put(key.text(), text(advised.get(plan.rank)));
+    }
+    plan.algorithm = advised.get(plan.rank);
+  }
+
+  /** The 64 bytes of an algorithm, which are the same in every process, as digits. */
+  private static String text(cublasLtMatmulAlgo_t algorithm) {
+    StringBuilder digits = new StringBuilder();
+    for (int i = 0; i < ALGORITHM_WORDS; i++) {
+      digits.append(HexFormat.of().toHexDigits(algorithm.data(i)));
+    }
+    return digits.toString();
+  }
+
+  /**
+   * Which of the algorithms is the fastest with these operands, writing elsewhere. The clock is the
+   * host's, around a burst of calls between two waits: a burst of short kernels is bound by its
+   * launches whichever clock looks on, and of long ones the waits are a small part.
+   */
+  private int fastest(Plan plan, Key key, List<cublasLtMatmulAlgo_t> advised, Operands operands) {
+    long elements = (key.batch - 1) * key.strideC + (long) key.m * key.ldc;
+    DeviceBuffer result;
+    try {
+      result = memory.scratch(elements * key.dtype.bytes());
+    } catch (OutOfMemoryException e) {
+      LOG.warn("no memory to tune {}: the library's first advice is taken", key.text());
+      return 0;
+    }
+    try {
+      Operands elsewhere = new Operands(operands.a, operands.b, result.address());
+      alpha.put(1f);
+      beta.put(0f);
+      int best = 0;
+      double least = Double.POSITIVE_INFINITY;
+      for (int i = 0; i < advised.size(); i++) {
+        double seconds = seconds(plan, advised.get(i), elsewhere);
+        if (seconds < least * (best == 0 ? GAIN : 1) || i == 0) {
+          best = i;
+          least = seconds;
+        }
+      }
+      return best;
+    } finally {
+      result.release();
+    }
+  }
+
+  /** Of one product, the best of some rounds; infinite for an algorithm that fails. */
+  private double seconds(Plan plan, cublasLtMatmulAlgo_t algorithm, Operands at) {
+    if (run(plan, algorithm, at) != 0) {
+      return Double.POSITIVE_INFINITY;
+    }
+    driver.synchronize();
+    long least = Long.MAX_VALUE;
+    for (int round = 0; round < ROUNDS; round++) {
+      long start = System.nanoTime();
+      for (int i = 0; i < RUNS; i++) {
+        check(run(plan, algorithm, at), "cublasLtMatmul");
+      }
+      driver.synchronize();
+      least = Math.min(least, System.nanoTime() - start);
+    }
+    return least * 1e-9 / RUNS;
+  }
+
+  /** Ranks among the library's advice that shapes (m, n, k) have got, for tests. */
+  synchronized List<Integer> ranks(int m, int n, int k) {
+    List<Integer> found = new ArrayList<>();
+    plans.forEach(
+        (key, plan) -> {
+          if (key.m == m && key.n == n && key.k == k) {
+            found.add(plan.rank);
+          }
+        });
+    return found;
+  }
+
+  /** What the library advises, best first. */
+  private List<cublasLtMatmulAlgo_t> advised(Plan plan, Key key, int wanted) {
     PointerPointer<Pointer> made = new PointerPointer<>(1L);
     check(cublas.cublasLtMatmulPreferenceCreate(made), "cublasLtMatmulPreferenceCreate");
     cublasLtMatmulPreferenceOpaque_t preference = new cublasLtMatmulPreferenceOpaque_t(made.get());
@@ -263,19 +420,44 @@ final class CublasLtProducts implements Products {
                 preference, operand, alignment, Integer.BYTES),
             "alignment preference");
       }
-      cublasLtMatmulHeuristicResult_t result = new cublasLtMatmulHeuristicResult_t(1L);
       int[] found = new int[1];
-      check(
-          cublas.cublasLtMatmulAlgoGetHeuristic(
-              handle, plan.operation, plan.b, plan.a, plan.c, plan.c, preference, 1, result, found),
-          "cublasLtMatmulAlgoGetHeuristic " + key);
-      if (found[0] == 0) {
+      List<cublasLtMatmulAlgo_t> advised = new ArrayList<>();
+      try (cublasLtMatmulHeuristicResult_t results = new cublasLtMatmulHeuristicResult_t(wanted)) {
+        check(
+            cublas.cublasLtMatmulAlgoGetHeuristic(
+                handle,
+                plan.operation,
+                plan.b,
+                plan.a,
+                plan.c,
+                plan.c,
+                preference,
+                wanted,
+                results,
+                found),
+            "cublasLtMatmulAlgoGetHeuristic " + key);
+        for (int i = 0; i < found[0]; i++) {
+          cublasLtMatmulHeuristicResult_t result = results.getPointer(i);
+          if (result.state() == cublas.CUBLAS_STATUS_SUCCESS) {
+            advised.add(copy(result.algo())); // it lies in the results, which go
+          }
+        }
+      }
+      if (advised.isEmpty()) {
         throw new IllegalStateException("cuBLASLt has no algorithm for " + key);
       }
-      return result.algo();
+      return advised;
     } finally {
       check(cublas.cublasLtMatmulPreferenceDestroy(preference), "preference");
     }
+  }
+
+  private static cublasLtMatmulAlgo_t copy(cublasLtMatmulAlgo_t algorithm) {
+    cublasLtMatmulAlgo_t copy = new cublasLtMatmulAlgo_t(1L);
+    for (int i = 0; i < ALGORITHM_WORDS; i++) {
+      copy.data(i, algorithm.data(i));
+    }
+    return copy;
   }
 
   private static void set(

@@ -18,6 +18,7 @@ import org.deixis.backend.Reduction;
 import org.deixis.backend.Unary;
 import org.deixis.backend.WindowAttention;
 import org.deixis.core.DType;
+import org.deixis.core.Env;
 
 /**
  * An NVIDIA GPU: kernels of our own ({@code cuda/*.cu}) through the driver API. Calls are
@@ -29,7 +30,7 @@ public final class CudaBackend implements Backend {
   private final Products products;
   private final CudaMoves moves;
   private final CudaElementwise elementwise;
-  private final CudaConv conv;
+  private final Convolutions conv;
   private final CudaNorm norm;
   private final CudaAttention attention;
   private final CudaGeometry geometry;
@@ -42,16 +43,27 @@ public final class CudaBackend implements Backend {
    *     buffer is a block of the driver's, which slows everything down and lets a guarding driver
    *     see what a kernel writes beside it
    * @param cublas whether products are cuBLASLt's; else our own kernel's
+   * @param cudnn whether convolutions are cuDNN's; else products with patches
    */
-  public CudaBackend(KernelCompiler compiler, boolean caching, boolean cublas) {
+  public CudaBackend(KernelCompiler compiler, boolean caching, boolean cublas, boolean cudnn) {
     driver = new Driver();
     memory = new DeviceMemory(this, driver, caching);
     Kernels kernels = new Kernels(driver, compiler);
     moves = new CudaMoves(kernels, memory);
     elementwise = new CudaElementwise(kernels);
     PlainProducts plain = new PlainProducts(kernels);
-    products = cublas ? new CublasLtProducts(driver, plain, elementwise) : plain;
-    conv = new CudaConv(kernels, memory, products, moves);
+    products =
+        cublas
+            ? new CublasLtProducts(
+                driver,
+                memory,
+                plain,
+                elementwise,
+                DiskCache.folder(),
+                Env.getInt("TUNE", 0, 0) > 0)
+            : plain;
+    Im2colConvolutions im2col = new Im2colConvolutions(kernels, memory, products, moves);
+    conv = cudnn ? new CudnnConvolutions(driver, memory, moves, elementwise, im2col) : im2col;
     norm = new CudaNorm(kernels, memory);
     attention = new CudaAttention(kernels, memory, products, moves);
     geometry = new CudaGeometry(kernels, moves);
@@ -67,6 +79,10 @@ public final class CudaBackend implements Backend {
   /** The device's own name. */
   public String deviceName() {
     return driver.deviceName();
+  }
+
+  Convolutions convolutions() {
+    return conv;
   }
 
   @Override
@@ -126,6 +142,7 @@ public final class CudaBackend implements Backend {
   @Override
   public void close() {
     optimizer.close();
+    conv.close();
     products.close();
     memory.trim();
     driver.close();

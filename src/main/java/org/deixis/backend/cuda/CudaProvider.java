@@ -1,12 +1,17 @@
 package org.deixis.backend.cuda;
 
+import java.util.List;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Backends;
 import org.deixis.core.Env;
 import org.deixis.core.InputException;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /** Announces the GPU to the registry. Nothing of CUDA is loaded before somebody asks for it. */
 public final class CudaProvider implements Backends.Provider {
+  private static final Logger LOG = LoggerFactory.getLogger(CudaProvider.class);
+
   @Override
   public String name() {
     return "cuda";
@@ -21,17 +26,45 @@ public final class CudaProvider implements Backends.Provider {
     return wanted.equals("cublaslt");
   }
 
+  /** {@code DEIXIS_CONV}: "cudnn", "im2col", or by default whichever there is, in this order. */
+  private static String convolutions() {
+    String wanted = Env.get("CONV", "");
+    if (!List.of("", "cudnn", "im2col").contains(wanted)) {
+      throw new InputException("DEIXIS_CONV is '" + wanted + "': give cudnn or im2col");
+    }
+    return wanted;
+  }
+
   @Override
   public String missing() {
     String missing = Driver.missing();
     if (missing == null) {
       missing = NvrtcCompiler.missing();
     }
-    return missing == null && cublas() ? CublasLtProducts.missing() : missing;
+    if (missing == null && cublas()) {
+      missing = CublasLtProducts.missing();
+    }
+    return missing == null && convolutions().equals("cudnn")
+        ? CudnnConvolutions.missing()
+        : missing;
+  }
+
+  @Override
+  public String note() {
+    if (!convolutions().isEmpty()) {
+      return null;
+    }
+    String missing = CudnnConvolutions.missing();
+    return missing == null ? null : "convolutions by im2col: " + missing;
   }
 
   @Override
   public Backend create() {
-    return new CudaBackend(new NvrtcCompiler(), true, cublas());
+    String note = note();
+    if (note != null) {
+      LOG.warn("{}", note);
+    }
+    return new CudaBackend(
+        new NvrtcCompiler(), true, cublas(), note == null && !convolutions().equals("im2col"));
   }
 }

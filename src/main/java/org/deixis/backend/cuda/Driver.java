@@ -11,6 +11,9 @@ import org.bytedeco.javacpp.PointerPointer;
  * The CUDA driver: one device, its primary context and one stream, in which all calls are ordered.
  */
 final class Driver implements AutoCloseable {
+  /** The CUDA that the bindings were made for; its libraries carry the number in their names. */
+  static final int CUDA = cudart.CUDA_VERSION / 1000;
+
   private static final int NO_DEVICE = 100;
 
   private final int device;
@@ -28,8 +31,11 @@ final class Driver implements AutoCloseable {
     } catch (LinkageError | RuntimeException e) {
       return "the CUDA driver API cannot be loaded ("
           + reason(e)
-          + "); it needs NVIDIA's driver (libcuda.so.1) and CUDA 13's libcudart.so.13 on the"
-          + " library path: install both, then 'deixis doctor'";
+          + "); it needs NVIDIA's driver (libcuda.so.1) and libcudart.so."
+          + CUDA
+          + " of CUDA "
+          + CUDA
+          + " on the library path: install both, then 'deixis doctor'";
     }
     int code = cudart.cuInit(0);
     int[] count = new int[1];

@@ -3,14 +3,9 @@ package org.deixis.backend.cuda;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.AtomicMoveNotSupportedException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.util.Arrays;
-import java.util.HexFormat;
 import java.util.List;
 import org.bytedeco.cuda.global.nvrtc;
 import org.bytedeco.cuda.nvrtc._nvrtcProgram;
@@ -18,7 +13,6 @@ import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Loader;
 import org.bytedeco.javacpp.PointerPointer;
 import org.bytedeco.javacpp.SizeTPointer;
-import org.deixis.core.Env;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -34,10 +28,7 @@ public final class NvrtcCompiler implements KernelCompiler {
   private final Path cache;
 
   public NvrtcCompiler() {
-    this(
-        Path.of(
-            Env.get(
-                "CACHE", Path.of(System.getProperty("user.home"), ".cache", "deixis").toString())));
+    this(DiskCache.folder());
   }
 
   /**
@@ -55,7 +46,9 @@ public final class NvrtcCompiler implements KernelCompiler {
     } catch (LinkageError | RuntimeException e) {
       return "NVRTC, which compiles the kernels, cannot be loaded ("
           + Driver.reason(e)
-          + "); it comes with the CUDA 13 toolkit: put libnvrtc.so.13 on the library path";
+          + "); it comes with the CUDA toolkit: put libnvrtc.so."
+          + Driver.CUDA
+          + " on the library path";
     }
   }
 
@@ -77,11 +70,13 @@ public final class NvrtcCompiler implements KernelCompiler {
     String header = resource(HEADER);
     Path kept =
         cache.resolve(
-            file + "-" + hash(source, header, options.toString(), major[0] + "." + minor[0]));
+            file
+                + "-"
+                + DiskCache.hash(source, header, options.toString(), major[0] + "." + minor[0]));
     byte[] image = read(kept);
     if (image == null) {
       image = build(file + ".cu", source, header, options, exact);
-      keep(kept, image);
+      DiskCache.keep(kept, image);
     }
     return new BytePointer(image);
   }
@@ -164,19 +159,6 @@ public final class NvrtcCompiler implements KernelCompiler {
     }
   }
 
-  private static String hash(String... parts) {
-    try {
-      MessageDigest sha = MessageDigest.getInstance("SHA-256");
-      for (String part : parts) {
-        sha.update(part.getBytes(StandardCharsets.UTF_8));
-        sha.update((byte) 0);
-      }
-      return HexFormat.of().formatHex(sha.digest(), 0, 16);
-    } catch (NoSuchAlgorithmException e) {
-      throw new IllegalStateException(e);
-    }
-  }
-
   private static byte[] read(Path kept) {
     if (!Files.isRegularFile(kept)) {
       return null;
@@ -186,22 +168,6 @@ public final class NvrtcCompiler implements KernelCompiler {
     } catch (IOException e) {
       LOG.warn("{} cannot be read, and is compiled anew: {}", kept, e.getMessage());
       return null;
-    }
-  }
-
-  /** A cache that cannot be written costs time at the next start, and nothing else. */
-  private void keep(Path kept, byte[] image) {
-    try {
-      Files.createDirectories(cache);
-      Path fresh = Files.createTempFile(cache, "compiling", null);
-      Files.write(fresh, image);
-      try {
-        Files.move(fresh, kept, StandardCopyOption.ATOMIC_MOVE);
-      } catch (AtomicMoveNotSupportedException e) {
-        Files.move(fresh, kept, StandardCopyOption.REPLACE_EXISTING);
-      }
-    } catch (IOException e) {
-      LOG.warn("compiled kernels cannot be kept in {}: {}", cache, e.getMessage());
     }
   }
 }

@@ -9,7 +9,7 @@ import org.deixis.core.Shape;
  * Convolution as a product with the pictures' patches ({@code im2col}), a few pictures at a time so
  * that the patches stay within a bound.
  */
-final class CudaConv {
+final class Im2colConvolutions implements Convolutions {
   private static final String FILE = "gemm";
   private static final long MOST_BYTES = 256L << 20;
 
@@ -18,7 +18,7 @@ final class CudaConv {
   private final Products products;
   private final CudaMoves moves;
 
-  CudaConv(Kernels kernels, DeviceMemory memory, Products products, CudaMoves moves) {
+  Im2colConvolutions(Kernels kernels, DeviceMemory memory, Products products, CudaMoves moves) {
     this.kernels = kernels;
     this.memory = memory;
     this.products = products;
@@ -67,7 +67,8 @@ final class CudaConv {
         .over(to.size());
   }
 
-  void forward(Conv2d s, Array x, Array weight, Array bias, Array y) {
+  @Override
+  public void forward(Conv2d s, Array x, Array weight, Array bias, Array y) {
     if (y.size() == 0) {
       return;
     }
@@ -86,7 +87,8 @@ final class CudaConv {
         });
   }
 
-  void backwardData(Conv2d s, Array weight, Array dy, Array dx) {
+  @Override
+  public void backwardData(Conv2d s, Array weight, Array dy, Array dx) {
     if (dy.size() == 0) {
       moves.fill(dx, 0);
       return;
@@ -106,7 +108,8 @@ final class CudaConv {
         });
   }
 
-  void backwardWeight(Conv2d s, Array x, Array dy, Array dWeight) {
+  @Override
+  public void backwardWeight(Conv2d s, Array x, Array dy, Array dWeight) {
     if (dy.size() == 0) {
       moves.fill(dWeight, 0);
       return;
@@ -125,5 +128,10 @@ final class CudaConv {
               null,
               dWeight);
         });
+  }
+
+  @Override
+  public void close() {
+    // kernels and products belong to the backend
   }
 }
