@@ -21,7 +21,8 @@ import org.deixis.backend.cuda.KernelCompiler;
 public final class CudaHost {
   private static final Path SOURCES = Path.of("cuda");
   private static final Path BUILT = Path.of("target/cuda-host").toAbsolutePath();
-  private static final Pattern KERNEL = Pattern.compile("KERNEL void (\\w+)");
+  private static final Pattern KERNEL =
+      Pattern.compile("KERNEL(?:_BOUNDS\\([^)]*\\))? void (\\w+)");
   private static CudaBackend backend;
 
   private CudaHost() {}

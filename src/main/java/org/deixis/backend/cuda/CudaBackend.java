@@ -32,6 +32,7 @@ public final class CudaBackend implements Backend {
   private final CudaConv conv;
   private final CudaNorm norm;
   private final CudaAttention attention;
+  private final CudaWindowAttention windowAttention;
   private final CudaGeometry geometry;
   private final CudaLoss loss;
   private final CudaOptimizer optimizer;
@@ -53,7 +54,8 @@ public final class CudaBackend implements Backend {
     products = cublas ? new CublasLtProducts(driver, plain, elementwise) : plain;
     conv = new CudaConv(kernels, memory, products, moves);
     norm = new CudaNorm(kernels, memory);
-    attention = new CudaAttention(kernels, memory, products, moves);
+    attention = new CudaAttention(kernels, memory, products);
+    windowAttention = new CudaWindowAttention(kernels, memory, moves);
     geometry = new CudaGeometry(kernels);
     loss = new CudaLoss(kernels, memory);
     optimizer = new CudaOptimizer(driver, kernels, memory);
@@ -296,7 +298,7 @@ public final class CudaBackend implements Backend {
   @Override
   public void windowAttention(
       WindowAttention spec, Array qkv, Array bias, Array table, Array y, Array lse) {
-    attention.window(spec, qkv, bias, table, y, lse);
+    windowAttention.forward(spec, qkv, bias, table, y, lse);
   }
 
   @Override
@@ -311,7 +313,7 @@ public final class CudaBackend implements Backend {
       Array dqkv,
       Array dBias,
       Array dTable) {
-    attention.windowBackward(spec, qkv, bias, table, lse, dy, dqkv, dBias, dTable);
+    windowAttention.backward(spec, qkv, bias, table, lse, dy, dqkv, dBias, dTable);
   }
 
   @Override
