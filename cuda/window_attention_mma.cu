@@ -327,4 +327,279 @@ KERNEL_BOUNDS(128, 4) void window_attention_8x2(FORWARD_ARGUMENTS) { attend<8, 2
 KERNEL_BOUNDS(288, 1) void window_attention_18x1(FORWARD_ARGUMENTS) { attend<18, 1>(FORWARD_VALUES); }
 KERNEL_BOUNDS(288, 1) void window_attention_18x2(FORWARD_ARGUMENTS) { attend<18, 2>(FORWARD_VALUES); }
 
+// ---- backward
+
+// Chunk c of a row of an N×N matrix of halves; rows that follow each other lie in other banks.
+template <int ROWS>
+DEVICE T* score_cell(T* scores, int row, int c) {
+  int mix = ROWS % 64 == 0 ? row & 7 : row >> 2 & 1;
+  return scores + ROWS * row + ((c ^ mix) << 3);
+}
+
+// Writes the pairs that a lane holds of rows i0 and i0 + 8.
+template <int TILES, int PLANES>
+DEVICE void put_scores(T* scores, const u32 (&a)[TILES][2], int i0) {
+  using S = Sizes<TILES, PLANES>;
+  int t = threadIdx.x % 4;
+#pragma unroll
+  for (int tile = 0; tile < TILES; tile++) {
+    *reinterpret_cast<u32*>(score_cell<S::ROWS>(scores, i0, tile) + 2 * t) = a[tile][0];
+    *reinterpret_cast<u32*>(score_cell<S::ROWS>(scores, i0 + 8, tile) + 2 * t) = a[tile][1];
+  }
+}
+
+// c = this warp's 16 columns of scores, transposed, · all rows of `right`.
+template <int TILES, int PLANES>
+DEVICE void over_queries(float (&c)[4 * PLANES][4], T* scores, T* right) {
+  using S = Sizes<TILES, PLANES>;
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int i = 0; i < 4 * PLANES; i++) c[i][0] = c[i][1] = c[i][2] = c[i][3] = 0;
+#pragma unroll
+  for (int k = 0; k < S::WARPS_; k++) {
+    u32 a[4];
+    load_transposed(a, score_cell<S::ROWS>(scores, 16 * k + lane / 16 * 8 + lane % 8, 2 * warp + lane / 8 % 2));
+    inner<PLANES>(c, a[0], a[1], a[2], a[3], right, S::PLANE, 16 * k);
+  }
+}
+
+// Adds rows of padding, of the two that a lane has, to a sum a column.
+template <int PLANES>
+DEVICE void add_padded(float* sums, const float (&c)[4 * PLANES][4], bool top, bool low, float scale) {
+  int lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int i = 0; i < 4 * PLANES; i++) {
+#pragma unroll
+    for (int e = 0; e < 2; e++) {
+      float v = (top ? c[i][e] : 0) + (low ? c[i][2 + e] : 0);
+      for (int m = 4; m < WARP; m *= 2) v += __shfl_xor_sync(ALL_LANES, v, m);
+      if (lane < 4) sums[8 * i + 2 * lane + e] += scale * v;
+    }
+  }
+}
+
+// Where a block's sum of dS has element (i, j): each lane's pairs lie beside those of its warp.
+template <int THREADS>
+DEVICE int slot(int i, int j) {
+  return 2 * ((j / 8 * 2 + i / 8 % 2) * THREADS + i / 16 * WARP + i % 8 * 4 + j % 8 / 2) + j % 2;
+}
+
+DEVICE float pair_dot(u32 a, u32 b) { return lower(a) * lower(b) + upper(a) * upper(b); }
+DEVICE float chunk_dot(int4 a, int4 b) {
+  return pair_dot(a.x, b.x) + pair_dot(a.y, b.y) + pair_dot(a.z, b.z) + pair_dot(a.w, b.w);
+}
+
+// parts[blockIdx.y]: of the table [row][head], behind it, where there is a bias, its [3C].
+template <int TILES, int PLANES>
+DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bias, const T* table, const T* y,
+                            const float* lse, const T* dy, T* dqkv, float* parts) {
+  using S = Sizes<TILES, PLANES>;
+  SHARED(T, memory);
+  T* keys = memory;
+  T* values = keys + S::PART;
+  T* queries = values + S::PART;
+  T* rises = queries + S::PART;  // dy
+  T* scores = rises + S::PART;   // p, and behind it or in its turn ds
+  T* slopes = S::LARGE ? scores : scores + S::ROWS * S::ROWS;
+  Pair* slots = reinterpret_cast<Pair*>(slopes + S::ROWS * S::ROWS);
+  int n = windowH * windowW, channels = heads * d, head = blockIdx.x;
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, t = lane % 4;
+  int i0 = warp * 16 + lane / 4, i1 = i0 + 8;  // this lane's queries, and keys
+  Window w = window_of_block(MAP_VALUES);
+  int windows = w.frameH / windowH * (w.frameW / windowW), relatives = (2 * windowH - 1) * (2 * windowW - 1);
+  bool padding = w.frameH != height || w.frameW != width;
+  char* behind = reinterpret_cast<char*>(slots + (S::LARGE ? 2 * TILES * S::THREADS : 0));
+  Places own = prepare<S::ROWS>(behind, w, table, head, heads, n);
+  const float* top = own.table + (i0 < n ? offset_of(w, i0) : 0);
+  const float* low = own.table + (i1 < n ? offset_of(w, i1) : 0);
+  // dk and dv of the padded positions, a row a warp.
+  float* padded = const_cast<float*>(own.table) + relatives + relatives / 2 + 1;
+  float* warp_padded = padded + warp * 64 * PLANES;
+  if (padding)
+    for (int c = lane; c < 64 * PLANES; c += WARP) warp_padded[c] = 0;
+  float root = rsqrtf(static_cast<float>(d));
+  bool whole = d % 8 == 0 && aligned(qkv) && aligned(bias) && aligned(y) && aligned(dy) && aligned(dqkv);
+  Rows rows = {qkv, bias ? bias + head * d : bias, channels, d, whole};
+  Pair sum[S::LARGE ? 1 : TILES][2];
+#pragma unroll
+  for (int tile = 0; tile < TILES; tile++) {
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      if (S::LARGE) {
+        slots[(2 * tile + h) * S::THREADS + threadIdx.x] = Pair{0, 0};
+      } else {
+        sum[S::LARGE ? 0 : tile][h] = Pair{0, 0};
+      }
+    }
+  }
+  int turn = 0;
+  for (int index = blockIdx.y; index < batch * windows; index += gridDim.y, turn ^= 1) {
+    int* places = own.places + turn * S::ROWS;
+    int picture = index / windows;
+    enter(w, index % windows, places, S::ROWS, n);
+    i64 first = static_cast<i64>(picture) * height * width;
+    rows.qkv = qkv + first * 3 * channels + head * d;
+    __syncthreads();  // places are there, and all have left the last window
+    load_keys<TILES, PLANES>(keys, values, rows, places);
+    int topPlace = places[i0], lowPlace = places[i1];
+    int s0 = source_at(topPlace), s1 = source_at(lowPlace);
+    const T* rise0 = s0 < 0 ? nullptr : dy + (first + s0) * channels + head * d;
+    const T* rise1 = s1 < 0 ? nullptr : dy + (first + s1) * channels + head * d;
+    Left<PLANES> query, rise;
+#pragma unroll
+    for (int p = 0; p < PLANES; p++) {
+      // A padded query's output is dropped.
+      query.top[p] = get_chunk(s0 < 0 ? nullptr : rows.at(topPlace, 0), 4 * p + t, d, whole);
+      query.low[p] = get_chunk(s1 < 0 ? nullptr : rows.at(lowPlace, 0), 4 * p + t, d, whole);
+      rise.top[p] = get_chunk(rise0, 4 * p + t, d, whole);
+      rise.low[p] = get_chunk(rise1, 4 * p + t, d, whole);
+    }
+    float dot0 = 0, dot1 = 0;
+    if (S::LARGE) {
+      // Registers do not hold dP until its dot product is known; it is dy · y as well.
+#pragma unroll
+      for (int p = 0; p < PLANES; p++) {
+        dot0 += chunk_dot(rise.top[p], get_chunk(rise0 ? y + (rise0 - dy) : nullptr, 4 * p + t, d, whole));
+        dot1 += chunk_dot(rise.low[p], get_chunk(rise1 ? y + (rise1 - dy) : nullptr, 4 * p + t, d, whole));
+      }
+      dot0 = quad_sum(dot0);
+      dot1 = quad_sum(dot1);
+    }
+    const float* own_lse = lse + (static_cast<i64>(index) * heads + head) * n;
+    float m0 = s0 < 0 ? POSITIVE_INFINITY : LOG2E * own_lse[i0];
+    float m1 = s1 < 0 ? POSITIVE_INFINITY : LOG2E * own_lse[i1];
+#pragma unroll
+    for (int p = 0; p < PLANES; p++) {
+      *words_at(queries + p * S::PLANE, i0, t) = query.top[p];
+      *words_at(queries + p * S::PLANE, i1, t) = query.low[p];
+      *words_at(rises + p * S::PLANE, i0, t) = rise.top[p];
+      *words_at(rises + p * S::PLANE, i1, t) = rise.low[p];
+    }
+    __syncthreads();  // the window is there
+    bool seam = seamed(w);
+    u32 p[TILES][2], ds[TILES][2];
+    float dp[S::LARGE ? 1 : TILES][4];
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++) {
+      const int at = S::LARGE ? 0 : tile;
+      float s[4];
+      outer<PLANES>(s, query, keys, S::PLANE, tile);
+      finish_scores(s, tile, LOG2E * root, top, low, own, places, seam, side_at(topPlace), side_at(lowPlace));
+      outer<PLANES>(dp[at], rise, values, S::PLANE, tile);
+      s[0] = exp2_approximate(s[0] - m0);
+      s[1] = exp2_approximate(s[1] - m0);
+      s[2] = exp2_approximate(s[2] - m1);
+      s[3] = exp2_approximate(s[3] - m1);
+      p[tile][0] = pack_pair(s[0], s[1]);
+      p[tile][1] = pack_pair(s[2], s[3]);
+      if (S::LARGE) {
+        Pair* slot0 = slots + 2 * tile * S::THREADS + threadIdx.x;
+        Pair* slot1 = slot0 + S::THREADS;
+        Pair a = {s[0] * (dp[at][0] - dot0), s[1] * (dp[at][1] - dot0)};
+        Pair b = {s[2] * (dp[at][2] - dot1), s[3] * (dp[at][3] - dot1)};
+        *slot0 = Pair{slot0->first + a.first, slot0->second + a.second};
+        *slot1 = Pair{slot1->first + b.first, slot1->second + b.second};
+        ds[tile][0] = pack_pair(a.first, a.second);
+        ds[tile][1] = pack_pair(b.first, b.second);
+      } else {
+        dot0 += s[0] * dp[at][0] + s[1] * dp[at][1];
+        dot1 += s[2] * dp[at][2] + s[3] * dp[at][3];
+      }
+    }
+    if (!S::LARGE) {
+      dot0 = quad_sum(dot0);
+      dot1 = quad_sum(dot1);
+#pragma unroll
+      for (int tile = 0; tile < TILES; tile++) {
+        const int at = S::LARGE ? 0 : tile;
+        Pair a = {lower(p[tile][0]) * (dp[at][0] - dot0), upper(p[tile][0]) * (dp[at][1] - dot0)};
+        Pair b = {lower(p[tile][1]) * (dp[at][2] - dot1), upper(p[tile][1]) * (dp[at][3] - dot1)};
+        sum[at][0] = Pair{sum[at][0].first + a.first, sum[at][0].second + a.second};
+        sum[at][1] = Pair{sum[at][1].first + b.first, sum[at][1].second + b.second};
+        ds[tile][0] = pack_pair(a.first, a.second);
+        ds[tile][1] = pack_pair(b.first, b.second);
+      }
+      put_scores<TILES, PLANES>(slopes, ds, i0);
+    }
+    put_scores<TILES, PLANES>(scores, p, i0);
+    T* to = dqkv + first * 3 * channels + head * d;
+    T* to0 = s0 < 0 ? nullptr : to + static_cast<i64>(s0) * 3 * channels;
+    T* to1 = s1 < 0 ? nullptr : to + static_cast<i64>(s1) * 3 * channels;
+    float out[4 * PLANES][4];
+    over_keys<TILES, PLANES>(out, ds, keys);
+    store_rows<PLANES>(to0, to1, out, root, root, d, whole);
+    __syncthreads();  // p, and where it has a place of its own ds, is there
+    over_queries<TILES, PLANES>(out, scores, rises);
+    store_rows<PLANES>(to0 ? to0 + 2 * channels : nullptr, to1 ? to1 + 2 * channels : nullptr, out, 1, 1, d, whole);
+    if (padding) add_padded<PLANES>(warp_padded + 32 * PLANES, out, s0 == -1, s1 == -1, 1);
+    if (S::LARGE) {
+      __syncthreads();  // all have read p
+      put_scores<TILES, PLANES>(slopes, ds, i0);
+      __syncthreads();
+    }
+    over_queries<TILES, PLANES>(out, slopes, queries);
+    store_rows<PLANES>(to0 ? to0 + channels : nullptr, to1 ? to1 + channels : nullptr, out, root, root, d, whole);
+    if (padding) add_padded<PLANES>(warp_padded, out, s0 == -1, s1 == -1, root);
+  }
+  __syncthreads();
+  if (!S::LARGE) {
+    slots = reinterpret_cast<Pair*>(memory);  // in place of the last window
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) slots[i * S::THREADS + threadIdx.x] = sum[S::LARGE ? 0 : i / 2][i % 2];
+    __syncthreads();
+  }
+  const float* sums = reinterpret_cast<const float*>(slots);
+  float* part = parts + blockIdx.y * (static_cast<i64>(relatives) * heads + (bias ? 3 * channels : 0));
+  for (int r = threadIdx.x; r < relatives; r += S::THREADS) {
+    int down = r / (2 * windowW - 1) - windowH + 1, right = r % (2 * windowW - 1) - windowW + 1;
+    float v = 0;
+    for (int i = max(0, down); i < windowH + min(0, down); i++)
+      for (int j = max(0, right); j < windowW + min(0, right); j++)
+        v += sums[slot<S::THREADS>(i * windowW + j, (i - down) * windowW + j - right)];
+    part[static_cast<i64>(r) * heads + head] = v;
+  }
+  if (!bias) return;
+  part += static_cast<i64>(relatives) * heads + head * d;
+  for (int c = threadIdx.x; c < 3 * d; c += S::THREADS) {
+    float v = 0;  // a padded query's gradient is 0
+    if (padding && c >= d)
+      for (int k = 0; k < S::WARPS_; k++) v += padded[k * 64 * PLANES + (c / d - 1) * 32 * PLANES + c % d];
+    part[c / d * channels + c % d] = v;
+  }
+}
+
+#define BACKWARD_ARGUMENTS                                                                                       \
+  MAP_ARGUMENTS, int batch, const T *qkv, const T *bias, const T *table, const T *y, const float *lse, const T *dy, \
+      T *dqkv, float *parts
+#define BACKWARD_VALUES MAP_VALUES, batch, qkv, bias, table, y, lse, dy, dqkv, parts
+
+KERNEL_BOUNDS(128, 4) void window_attention_backward_7x1(BACKWARD_ARGUMENTS) { attend_backward<7, 1>(BACKWARD_VALUES); }
+KERNEL_BOUNDS(128, 3) void window_attention_backward_7x2(BACKWARD_ARGUMENTS) { attend_backward<7, 2>(BACKWARD_VALUES); }
+KERNEL_BOUNDS(128, 4) void window_attention_backward_8x1(BACKWARD_ARGUMENTS) { attend_backward<8, 1>(BACKWARD_VALUES); }
+KERNEL_BOUNDS(128, 3) void window_attention_backward_8x2(BACKWARD_ARGUMENTS) { attend_backward<8, 2>(BACKWARD_VALUES); }
+KERNEL_BOUNDS(288, 1) void window_attention_backward_18x1(BACKWARD_ARGUMENTS) { attend_backward<18, 1>(BACKWARD_VALUES); }
+KERNEL_BOUNDS(288, 1) void window_attention_backward_18x2(BACKWARD_ARGUMENTS) { attend_backward<18, 2>(BACKWARD_VALUES); }
+
+#define PARTS_AT_ONCE 8
+
+// Adds the blocks' parts, each of `table` and then `bias` floats, in order: 32 columns a block, 8
+// runs of parts side by side, 256 threads as (32, 8).
+KERNEL void window_attention_parts(int parts, int table, int bias, const float* from, T* dTable, T* dBias) {
+  SHARED(float, runs);
+  int columns = table + bias, c = blockIdx.x * WARP + threadIdx.x;
+  float v = 0;
+  if (c < columns)
+    for (int p = threadIdx.y; p < parts; p += PARTS_AT_ONCE) v += from[static_cast<i64>(p) * columns + c];
+  runs[threadIdx.y * WARP + threadIdx.x] = v;
+  __syncthreads();
+  if (threadIdx.y != 0 || c >= columns) return;
+  v = 0;
+  for (int k = 0; k < PARTS_AT_ONCE; k++) v += runs[k * WARP + threadIdx.x];
+  if (c < table) {
+    put(dTable + c, v);
+  } else {
+    put(dBias + c - table, v);
+  }
+}
+
 #endif

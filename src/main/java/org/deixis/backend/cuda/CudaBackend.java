@@ -313,7 +313,7 @@ public final class CudaBackend implements Backend {
       Array dqkv,
       Array dBias,
       Array dTable) {
-    windowAttention.backward(spec, qkv, bias, table, lse, dy, dqkv, dBias, dTable);
+    windowAttention.backward(spec, qkv, bias, table, y, lse, dy, dqkv, dBias, dTable);
   }
 
   @Override

@@ -19,6 +19,12 @@ final class CudaWindowAttention {
 
   private static final int THREADS = 32 * WARPS;
 
+  /** Blocks of backward that a multiprocessor holds: one round of them, so that parts are few. */
+  private static final int BACKWARD_BLOCKS = 4;
+
+  /** As in the file. */
+  private static final int PARTS_AT_ONCE = 8;
+
   /** Map index and side share an int in the kernels. */
   private static final long MOST_PIXELS = 1L << 27;
 
@@ -50,6 +56,18 @@ final class CudaWindowAttention {
     /** Bytes of q, k, v or dy of a window. */
     int part() {
       return planes * rows() * 64;
+    }
+
+    /** Shared memory of the backward kernels, as they lay it out. */
+    int backward(WindowAttention s) {
+      int square = rows() * rows();
+      boolean large = tiles > 8;
+      boolean padding = s.frameHeight() != s.height() || s.frameWidth() != s.width();
+      return 4 * part()
+          // p and ds as halves, or both in turn and the sum of ds as floats
+          + (large ? 2 * square + Float.BYTES * square : 4 * square)
+          + places(s)
+          + (padding ? Float.BYTES * rows() / 16 * 64 * planes : 0);
     }
 
     String name(String kernel) {
@@ -147,6 +165,7 @@ final class CudaWindowAttention {
       Array qkv,
       Array bias,
       Array table,
+      Array y,
       Array lse,
       Array dy,
       Array dqkv,
@@ -157,6 +176,11 @@ final class CudaWindowAttention {
       if (dBias != null) {
         moves.fill(dBias, 0);
       }
+      return;
+    }
+    Variant v = variant(s, qkv.dtype());
+    if (v != null && kernels.hasShared(v.backward(s))) {
+      onTensorCores(v, s, qkv, bias, table, y, lse, dy, dqkv, dBias, dTable);
       return;
     }
     int n = s.windowH() * s.windowW();
@@ -186,6 +210,47 @@ final class CudaWindowAttention {
       if (biases != null) {
         biases.release();
       }
+    }
+  }
+
+  private void onTensorCores(
+      Variant v,
+      WindowAttention s,
+      Array qkv,
+      Array bias,
+      Array table,
+      Array y,
+      Array lse,
+      Array dy,
+      Array dqkv,
+      Array dBias,
+      Array dTable) {
+    int groups = groups(s, BACKWARD_BLOCKS * kernels.multiprocessors());
+    int columns = Math.toIntExact(dTable.size() + (dBias == null ? 0 : dBias.size()));
+    DeviceBuffer parts = memory.scratch((long) groups * columns * Float.BYTES);
+    try {
+      map(kernels.of(TENSOR, v.name("window_attention_backward"), qkv), s)
+          .i(s.batch())
+          .p(qkv)
+          .p(bias)
+          .p(table)
+          .p(y)
+          .p(lse)
+          .p(dy)
+          .p(dqkv)
+          .p(parts)
+          .grid(s.heads(), groups, 1, v.threads(), 1, v.backward(s));
+      kernels
+          .of(TENSOR, "window_attention_parts", qkv)
+          .i(groups)
+          .i((int) dTable.size())
+          .i(dBias == null ? 0 : (int) dBias.size())
+          .p(parts)
+          .p(dTable)
+          .p(dBias)
+          .grid((columns + 31) / 32, 1, 1, 32, PARTS_AT_ONCE, Float.BYTES * 32 * PARTS_AT_ONCE);
+    } finally {
+      parts.release();
     }
   }
 
