@@ -68,6 +68,13 @@ DEVICE u32 pack_pair(float low, float high) {
 
 DEVICE float exp2_approximate(float x) { return exp2f(x); }
 
+DEVICE void copy_async(T* to, const T* from, bool there) {
+  int4 words = {0, 0, 0, 0};
+  if (there) words = *reinterpret_cast<const int4*>(from);
+  *reinterpret_cast<int4*>(to) = words;
+}
+DEVICE void wait_for_copies() {}
+
 #else
 
 // c += A B.
@@ -92,16 +99,38 @@ DEVICE void mma(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
 #endif
 }
 
+DEVICE u32 shared_address(const void* p) {
+  u32 at;
+  asm("{ .reg .u64 p; cvta.to.shared.u64 p, %1; cvt.u32.u64 %0, p; }" : "=r"(at) : "l"(p));
+  return at;
+}
+
 // Four 8×8 matrices of halves from shared memory, transposed: lane 8m + r brings the address of row
 // r of matrix m (16 bytes, aligned), and gets of matrix m rows 2t and 2t + 1 of column g. So rows of
 // a matrix that runs over k give fragments of B, or of a transposed A.
 DEVICE void load_transposed(u32 (&w)[4], const void* row) {
-  u32 at;
-  asm("{ .reg .u64 p; cvta.to.shared.u64 p, %1; cvt.u32.u64 %0, p; }" : "=r"(at) : "l"(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(w[0]), "=r"(w[1]), "=r"(w[2]), "=r"(w[3])
-               : "r"(at)
+               : "r"(shared_address(row))
                : "memory");
+}
+
+// Sixteen bytes from global to shared memory, or zeros where there are none; `from` is a global
+// address in either case. They are there when the lane has waited.
+DEVICE void copy_async(T* to, const T* from, bool there) {
+#if __CUDA_ARCH__ < 800
+  *reinterpret_cast<int4*>(to) = there ? *reinterpret_cast<const int4*>(from) : int4{0, 0, 0, 0};
+#else
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :
+               : "r"(shared_address(to)), "l"(from), "r"(there ? 16 : 0)
+               : "memory");
+#endif
+}
+DEVICE void wait_for_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
 }
 
 // Two floats, rounded to nearest even, as a pair of halves.

@@ -15,8 +15,8 @@
 //             At its end a block folds its sum of dS into the table's rows, in order, and a second
 //             kernel adds the blocks' parts in order: a part a block, not one a window.
 //
-// Global memory is read and written 16 bytes a lane: four lanes take 32 columns of a position. The
-// depth of Q Kᵀ is permuted alike on both sides, so that the 16 bytes which a lane reads of a row
+// Global memory is read and written 16 bytes a lane: four lanes take 32 columns of a position, so d is
+// a multiple of 8 and all addresses are of 16. The depth of Q Kᵀ is permuted alike on both sides, so that the 16 bytes which a lane reads of a row
 // are its fragment: k = 2t, 2t+1, 2t+8, 2t+9 of step s stand for columns 8t + 4s to 8t + 4s + 3.
 // Rows of a plane are 64 bytes in shared memory, their four chunks exchanged by bits 1 and 2 of
 // the row, so that neither those reads nor transposed ones meet a bank twice. The table waits as fp32 times
@@ -50,6 +50,11 @@ struct Sizes {
   static const int PART = PLANES * PLANE;     // q, k, v or dy of a window
   static const bool LARGE = TILES > 8;        // registers do not hold the sum of dS
 };
+
+DEVICE char* block_memory() {
+  SHARED(char, memory);
+  return memory;
+}
 
 // ---- what a block knows of its windows
 
@@ -93,49 +98,30 @@ DEVICE bool seamed(const Window& w) {
   return (w.shiftH && w.top == w.frameH - w.windowH) || (w.shiftW && w.left == w.frameW - w.windowW);
 }
 
-// ---- sixteen bytes of a row of a head; `whole` where d and all addresses allow it
+// ---- sixteen bytes of a row of a head
 
 struct Rows {
   const T* qkv;  // of the picture, at this head
   const T* bias;
   int channels, d;
-  bool whole;
 
   // Part 0 q, 1 k, 2 v of a position; null beyond N.
   DEVICE_MEMBER const T* at(int place, int part) const {
     int source = source_at(place);
     if (source < -1) return nullptr;
-    return source < 0 ? bias + part * channels : qkv + static_cast<i64>(source) * 3 * channels + part * channels;
+    return source < 0 ? bias + part * channels : qkv + (source * 3 + part) * channels;
   }
 };
 
-DEVICE int4 get_chunk(const T* row, int c, int d, bool whole) {
-  int4 words = {0, 0, 0, 0};
-  if (!row || 8 * c >= d) return words;
-  if (whole) return *reinterpret_cast<const int4*>(row + 8 * c);
-  T raw[8];
-#pragma unroll
-  for (int i = 0; i < 8; i++) {
-    if (8 * c + i < d) {
-      raw[i] = row[8 * c + i];
-    } else {
-      put(raw + i, 0);
-    }
-  }
-  memcpy(&words, raw, sizeof(words));
-  return words;
+DEVICE int4 get_chunk(const T* row, int c, int d) {
+  if (!row || 8 * c >= d) return int4{0, 0, 0, 0};
+  return *reinterpret_cast<const int4*>(row + 8 * c);
 }
 
-DEVICE void put_chunk(T* row, int c, int d, bool whole, const u32 (&w)[4]) {
+DEVICE void put_chunk(T* row, int c, int d, const u32 (&w)[4]) {
   if (!row || 8 * c >= d) return;
-  if (whole) {
-    *reinterpret_cast<int4*>(row + 8 * c) =
-        int4{static_cast<int>(w[0]), static_cast<int>(w[1]), static_cast<int>(w[2]), static_cast<int>(w[3])};
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < 8; i++)
-    if (8 * c + i < d) row[8 * c + i].bits = static_cast<unsigned short>(w[i / 2] >> 16 * (i % 2));
+  *reinterpret_cast<int4*>(row + 8 * c) =
+      int4{static_cast<int>(w[0]), static_cast<int>(w[1]), static_cast<int>(w[2]), static_cast<int>(w[3])};
 }
 
 // Chunk c (8 elements) of a row of a plane.
@@ -150,11 +136,13 @@ DEVICE void load_keys(T* keys, T* values, const Rows& rows, const int* places) {
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     int row = threadIdx.x / 4 + half * (S::ROWS / 2);
-    int place = places[row];
+    const T* key = rows.at(places[row], 1);
 #pragma unroll
     for (int p = 0; p < PLANES; p++) {
-      *words_at(keys + p * S::PLANE, row, c) = get_chunk(rows.at(place, 1), 4 * p + c, rows.d, rows.whole);
-      *words_at(values + p * S::PLANE, row, c) = get_chunk(rows.at(place, 2), 4 * p + c, rows.d, rows.whole);
+      bool there = key && 32 * p + 8 * c < rows.d;
+      const T* from = there ? key + 32 * p + 8 * c : rows.qkv;
+      copy_async(cell(keys + p * S::PLANE, row, c), from, there);
+      copy_async(cell(values + p * S::PLANE, row, c), there ? from + rows.channels : from, there);
     }
   }
 }
@@ -209,7 +197,7 @@ DEVICE void over_keys(float (&c)[4 * PLANES][4], const u32 (&a)[TILES][2], T* ri
 
 // Writes rows g (times a) and g + 8 (times b) of an accumulator; a null row is left out.
 template <int PLANES>
-DEVICE void store_rows(T* top, T* low, const float (&c)[4 * PLANES][4], float a, float b, int d, bool whole) {
+DEVICE void store_rows(T* top, T* low, const float (&c)[4 * PLANES][4], float a, float b, int d) {
   int t = threadIdx.x % 4;
 #pragma unroll
   for (int p = 0; p < PLANES; p++) {
@@ -220,7 +208,7 @@ DEVICE void store_rows(T* top, T* low, const float (&c)[4 * PLANES][4], float a,
 #pragma unroll
       for (int j = 0; j < 4; j++) w[j] = pack_pair(by * c[4 * p + j][2 * h], by * c[4 * p + j][2 * h + 1]);
       quad_transpose(w, t);
-      put_chunk(h ? low : top, 4 * p + t, d, whole, w);
+      put_chunk(h ? low : top, 4 * p + t, d, w);
     }
   }
 }
@@ -248,8 +236,7 @@ DEVICE void finish_scores(float (&s)[4], int tile, float scale, const float* top
 template <int TILES, int PLANES>
 DEVICE void attend(MAP_ARGUMENTS, int batch, const T* qkv, const T* bias, const T* table, T* y, float* lse) {
   using S = Sizes<TILES, PLANES>;
-  SHARED(T, memory);
-  T* keys = memory;
+  T* keys = reinterpret_cast<T*>(block_memory());
   T* values = keys + S::PART;
   int n = windowH * windowW, channels = heads * d, head = blockIdx.x;
   int lane = threadIdx.x % WARP, i0 = threadIdx.x / WARP * 16 + lane / 4, i1 = i0 + 8, t = lane % 4;
@@ -259,7 +246,7 @@ DEVICE void attend(MAP_ARGUMENTS, int batch, const T* qkv, const T* bias, const 
   const float* top = own.table + (i0 < n ? offset_of(w, i0) : 0);
   const float* low = own.table + (i1 < n ? offset_of(w, i1) : 0);
   float scale = LOG2E * rsqrtf(static_cast<float>(d));
-  Rows rows = {qkv, bias ? bias + head * d : bias, channels, d, d % 8 == 0 && aligned(qkv) && aligned(bias) && aligned(y)};
+  Rows rows = {qkv, bias ? bias + head * d : bias, channels, d};
   int turn = 0;
   for (int index = blockIdx.y; index < batch * windows; index += gridDim.y, turn ^= 1) {
     int* places = own.places + turn * S::ROWS;
@@ -273,9 +260,10 @@ DEVICE void attend(MAP_ARGUMENTS, int batch, const T* qkv, const T* bias, const 
     Left<PLANES> query;
 #pragma unroll
     for (int p = 0; p < PLANES; p++) {
-      query.top[p] = get_chunk(rows.at(topPlace, 0), 4 * p + t, d, rows.whole);
-      query.low[p] = get_chunk(rows.at(lowPlace, 0), 4 * p + t, d, rows.whole);
+      query.top[p] = get_chunk(rows.at(topPlace, 0), 4 * p + t, d);
+      query.low[p] = get_chunk(rows.at(lowPlace, 0), 4 * p + t, d);
     }
+    wait_for_copies();
     __syncthreads();  // keys and values are there
     bool seam = seamed(w);
     float s[TILES][4];
@@ -307,7 +295,7 @@ DEVICE void attend(MAP_ARGUMENTS, int batch, const T* qkv, const T* bias, const 
     int s0 = source_at(topPlace), s1 = source_at(lowPlace);
     T* to = y + first * channels + head * d;
     store_rows<PLANES>(s0 < 0 ? nullptr : to + static_cast<i64>(s0) * channels,
-                       s1 < 0 ? nullptr : to + static_cast<i64>(s1) * channels, out, 1 / sum0, 1 / sum1, d, rows.whole);
+                       s1 < 0 ? nullptr : to + static_cast<i64>(s1) * channels, out, 1 / sum0, 1 / sum1, d);
     if (lse && t == 0) {
       float* into = lse + (static_cast<i64>(index) * heads + head) * n;
       if (i0 < n) into[i0] = s0 < 0 ? 0 : LN2 * (m0 + log2f(sum0));
@@ -336,16 +324,12 @@ DEVICE T* score_cell(T* scores, int row, int c) {
   return scores + ROWS * row + ((c ^ mix) << 3);
 }
 
-// Writes the pairs that a lane holds of rows i0 and i0 + 8.
-template <int TILES, int PLANES>
-DEVICE void put_scores(T* scores, const u32 (&a)[TILES][2], int i0) {
-  using S = Sizes<TILES, PLANES>;
+// Writes the pairs that a lane holds of rows i0 and i0 + 8 in a tile.
+template <int ROWS>
+DEVICE void put_scores(T* scores, const u32 (&a)[2], int i0, int tile) {
   int t = threadIdx.x % 4;
-#pragma unroll
-  for (int tile = 0; tile < TILES; tile++) {
-    *reinterpret_cast<u32*>(score_cell<S::ROWS>(scores, i0, tile) + 2 * t) = a[tile][0];
-    *reinterpret_cast<u32*>(score_cell<S::ROWS>(scores, i0 + 8, tile) + 2 * t) = a[tile][1];
-  }
+  *reinterpret_cast<u32*>(score_cell<ROWS>(scores, i0, tile) + 2 * t) = a[0];
+  *reinterpret_cast<u32*>(score_cell<ROWS>(scores, i0 + 8, tile) + 2 * t) = a[1];
 }
 
 // c = this warp's 16 columns of scores, transposed, · all rows of `right`.
@@ -389,13 +373,14 @@ DEVICE float chunk_dot(int4 a, int4 b) {
   return pair_dot(a.x, b.x) + pair_dot(a.y, b.y) + pair_dot(a.z, b.z) + pair_dot(a.w, b.w);
 }
 
+DEVICE void add(Pair& sum, Pair v) { sum = Pair{sum.first + v.first, sum.second + v.second}; }
+
 // parts[blockIdx.y]: of the table [row][head], behind it, where there is a bias, its [3C].
 template <int TILES, int PLANES>
 DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bias, const T* table, const T* y,
                             const float* lse, const T* dy, T* dqkv, float* parts) {
   using S = Sizes<TILES, PLANES>;
-  SHARED(T, memory);
-  T* keys = memory;
+  T* keys = reinterpret_cast<T*>(block_memory());
   T* values = keys + S::PART;
   T* queries = values + S::PART;
   T* rises = queries + S::PART;  // dy
@@ -418,8 +403,7 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
   if (padding)
     for (int c = lane; c < 64 * PLANES; c += WARP) warp_padded[c] = 0;
   float root = rsqrtf(static_cast<float>(d));
-  bool whole = d % 8 == 0 && aligned(qkv) && aligned(bias) && aligned(y) && aligned(dy) && aligned(dqkv);
-  Rows rows = {qkv, bias ? bias + head * d : bias, channels, d, whole};
+  Rows rows = {qkv, bias ? bias + head * d : bias, channels, d};
   Pair sum[S::LARGE ? 1 : TILES][2];
 #pragma unroll
   for (int tile = 0; tile < TILES; tile++) {
@@ -443,28 +427,25 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
     load_keys<TILES, PLANES>(keys, values, rows, places);
     int topPlace = places[i0], lowPlace = places[i1];
     int s0 = source_at(topPlace), s1 = source_at(lowPlace);
-    const T* rise0 = s0 < 0 ? nullptr : dy + (first + s0) * channels + head * d;
-    const T* rise1 = s1 < 0 ? nullptr : dy + (first + s1) * channels + head * d;
+    const T* rises_of = dy + first * channels + head * d;
+    const T* y_of = y + first * channels + head * d;
     Left<PLANES> query, rise;
 #pragma unroll
     for (int p = 0; p < PLANES; p++) {
       // A padded query's output is dropped.
-      query.top[p] = get_chunk(s0 < 0 ? nullptr : rows.at(topPlace, 0), 4 * p + t, d, whole);
-      query.low[p] = get_chunk(s1 < 0 ? nullptr : rows.at(lowPlace, 0), 4 * p + t, d, whole);
-      rise.top[p] = get_chunk(rise0, 4 * p + t, d, whole);
-      rise.low[p] = get_chunk(rise1, 4 * p + t, d, whole);
+      query.top[p] = get_chunk(s0 < 0 ? nullptr : rows.at(topPlace, 0), 4 * p + t, d);
+      query.low[p] = get_chunk(s1 < 0 ? nullptr : rows.at(lowPlace, 0), 4 * p + t, d);
+      rise.top[p] = get_chunk(s0 < 0 ? nullptr : rises_of + s0 * channels, 4 * p + t, d);
+      rise.low[p] = get_chunk(s1 < 0 ? nullptr : rises_of + s1 * channels, 4 * p + t, d);
     }
     float dot0 = 0, dot1 = 0;
-    if (S::LARGE) {
-      // Registers do not hold dP until its dot product is known; it is dy · y as well.
 #pragma unroll
-      for (int p = 0; p < PLANES; p++) {
-        dot0 += chunk_dot(rise.top[p], get_chunk(rise0 ? y + (rise0 - dy) : nullptr, 4 * p + t, d, whole));
-        dot1 += chunk_dot(rise.low[p], get_chunk(rise1 ? y + (rise1 - dy) : nullptr, 4 * p + t, d, whole));
-      }
-      dot0 = quad_sum(dot0);
-      dot1 = quad_sum(dot1);
+    for (int p = 0; p < PLANES; p++) {
+      dot0 += chunk_dot(rise.top[p], get_chunk(s0 < 0 ? nullptr : y_of + s0 * channels, 4 * p + t, d));
+      dot1 += chunk_dot(rise.low[p], get_chunk(s1 < 0 ? nullptr : y_of + s1 * channels, 4 * p + t, d));
     }
+    dot0 = quad_sum(dot0);
+    dot1 = quad_sum(dot1);
     const float* own_lse = lse + (static_cast<i64>(index) * heads + head) * n;
     float m0 = s0 < 0 ? POSITIVE_INFINITY : LOG2E * own_lse[i0];
     float m1 = s1 < 0 ? POSITIVE_INFINITY : LOG2E * own_lse[i1];
@@ -475,75 +456,58 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
       *words_at(rises + p * S::PLANE, i0, t) = rise.top[p];
       *words_at(rises + p * S::PLANE, i1, t) = rise.low[p];
     }
+    wait_for_copies();
     __syncthreads();  // the window is there
     bool seam = seamed(w);
-    u32 p[TILES][2], ds[TILES][2];
-    float dp[S::LARGE ? 1 : TILES][4];
+    u32 ds[TILES][2];
 #pragma unroll
     for (int tile = 0; tile < TILES; tile++) {
-      const int at = S::LARGE ? 0 : tile;
-      float s[4];
+      float s[4], dp[4];
       outer<PLANES>(s, query, keys, S::PLANE, tile);
       finish_scores(s, tile, LOG2E * root, top, low, own, places, seam, side_at(topPlace), side_at(lowPlace));
-      outer<PLANES>(dp[at], rise, values, S::PLANE, tile);
+      outer<PLANES>(dp, rise, values, S::PLANE, tile);
       s[0] = exp2_approximate(s[0] - m0);
       s[1] = exp2_approximate(s[1] - m0);
       s[2] = exp2_approximate(s[2] - m1);
       s[3] = exp2_approximate(s[3] - m1);
-      p[tile][0] = pack_pair(s[0], s[1]);
-      p[tile][1] = pack_pair(s[2], s[3]);
+      u32 p[2] = {pack_pair(s[0], s[1]), pack_pair(s[2], s[3])};
+      put_scores<S::ROWS>(scores, p, i0, tile);
+      Pair a = {s[0] * (dp[0] - dot0), s[1] * (dp[1] - dot0)};
+      Pair b = {s[2] * (dp[2] - dot1), s[3] * (dp[3] - dot1)};
       if (S::LARGE) {
-        Pair* slot0 = slots + 2 * tile * S::THREADS + threadIdx.x;
-        Pair* slot1 = slot0 + S::THREADS;
-        Pair a = {s[0] * (dp[at][0] - dot0), s[1] * (dp[at][1] - dot0)};
-        Pair b = {s[2] * (dp[at][2] - dot1), s[3] * (dp[at][3] - dot1)};
-        *slot0 = Pair{slot0->first + a.first, slot0->second + a.second};
-        *slot1 = Pair{slot1->first + b.first, slot1->second + b.second};
-        ds[tile][0] = pack_pair(a.first, a.second);
-        ds[tile][1] = pack_pair(b.first, b.second);
+        add(slots[2 * tile * S::THREADS + threadIdx.x], a);
+        add(slots[(2 * tile + 1) * S::THREADS + threadIdx.x], b);
       } else {
-        dot0 += s[0] * dp[at][0] + s[1] * dp[at][1];
-        dot1 += s[2] * dp[at][2] + s[3] * dp[at][3];
+        add(sum[S::LARGE ? 0 : tile][0], a);
+        add(sum[S::LARGE ? 0 : tile][1], b);
       }
+      ds[tile][0] = pack_pair(a.first, a.second);
+      ds[tile][1] = pack_pair(b.first, b.second);
+      if (!S::LARGE) put_scores<S::ROWS>(slopes, ds[tile], i0, tile);
     }
-    if (!S::LARGE) {
-      dot0 = quad_sum(dot0);
-      dot1 = quad_sum(dot1);
-#pragma unroll
-      for (int tile = 0; tile < TILES; tile++) {
-        const int at = S::LARGE ? 0 : tile;
-        Pair a = {lower(p[tile][0]) * (dp[at][0] - dot0), upper(p[tile][0]) * (dp[at][1] - dot0)};
-        Pair b = {lower(p[tile][1]) * (dp[at][2] - dot1), upper(p[tile][1]) * (dp[at][3] - dot1)};
-        sum[at][0] = Pair{sum[at][0].first + a.first, sum[at][0].second + a.second};
-        sum[at][1] = Pair{sum[at][1].first + b.first, sum[at][1].second + b.second};
-        ds[tile][0] = pack_pair(a.first, a.second);
-        ds[tile][1] = pack_pair(b.first, b.second);
-      }
-      put_scores<TILES, PLANES>(slopes, ds, i0);
-    }
-    put_scores<TILES, PLANES>(scores, p, i0);
     T* to = dqkv + first * 3 * channels + head * d;
-    T* to0 = s0 < 0 ? nullptr : to + static_cast<i64>(s0) * 3 * channels;
-    T* to1 = s1 < 0 ? nullptr : to + static_cast<i64>(s1) * 3 * channels;
+    T* to0 = s0 < 0 ? nullptr : to + s0 * 3 * channels;
+    T* to1 = s1 < 0 ? nullptr : to + s1 * 3 * channels;
     float out[4 * PLANES][4];
     over_keys<TILES, PLANES>(out, ds, keys);
-    store_rows<PLANES>(to0, to1, out, root, root, d, whole);
+    store_rows<PLANES>(to0, to1, out, root, root, d);
     __syncthreads();  // p, and where it has a place of its own ds, is there
     over_queries<TILES, PLANES>(out, scores, rises);
-    store_rows<PLANES>(to0 ? to0 + 2 * channels : nullptr, to1 ? to1 + 2 * channels : nullptr, out, 1, 1, d, whole);
+    store_rows<PLANES>(to0 ? to0 + 2 * channels : nullptr, to1 ? to1 + 2 * channels : nullptr, out, 1, 1, d);
     if (padding) add_padded<PLANES>(warp_padded + 32 * PLANES, out, s0 == -1, s1 == -1, 1);
     if (S::LARGE) {
       __syncthreads();  // all have read p
-      put_scores<TILES, PLANES>(slopes, ds, i0);
+#pragma unroll
+      for (int tile = 0; tile < TILES; tile++) put_scores<S::ROWS>(slopes, ds[tile], i0, tile);
       __syncthreads();
     }
     over_queries<TILES, PLANES>(out, slopes, queries);
-    store_rows<PLANES>(to0 ? to0 + channels : nullptr, to1 ? to1 + channels : nullptr, out, root, root, d, whole);
+    store_rows<PLANES>(to0 ? to0 + channels : nullptr, to1 ? to1 + channels : nullptr, out, root, root, d);
     if (padding) add_padded<PLANES>(warp_padded, out, s0 == -1, s1 == -1, root);
   }
   __syncthreads();
   if (!S::LARGE) {
-    slots = reinterpret_cast<Pair*>(memory);  // in place of the last window
+    slots = reinterpret_cast<Pair*>(block_memory());  // in place of the last window
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) slots[i * S::THREADS + threadIdx.x] = sum[S::LARGE ? 0 : i / 2][i % 2];
     __syncthreads();
@@ -585,7 +549,7 @@ KERNEL_BOUNDS(288, 1) void window_attention_backward_18x2(BACKWARD_ARGUMENTS) { 
 // Adds the blocks' parts, each of `table` and then `bias` floats, in order: 32 columns a block, 8
 // runs of parts side by side, 256 threads as (32, 8).
 KERNEL void window_attention_parts(int parts, int table, int bias, const float* from, T* dTable, T* dBias) {
-  SHARED(float, runs);
+  float* runs = reinterpret_cast<float*>(block_memory());
   int columns = table + bias, c = blockIdx.x * WARP + threadIdx.x;
   float v = 0;
   if (c < columns)

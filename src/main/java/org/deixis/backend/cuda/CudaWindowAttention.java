@@ -86,12 +86,19 @@ final class CudaWindowAttention {
   }
 
   /** The variant for a window, or null when it is one for the plain kernels. */
-  private Variant variant(WindowAttention s, DType dtype) {
+  private Variant variant(WindowAttention s, DType dtype, Array... rows) {
     int n = s.windowH() * s.windowW();
     int capability = kernels.capability();
     boolean cores =
         dtype == DType.F16 && capability >= 75 || dtype == DType.BF16 && capability >= 80;
-    boolean fits = n <= 144 && s.headDim() <= 64 && (long) s.height() * s.width() < MOST_PIXELS;
+    boolean fits =
+        n <= 144
+            && s.headDim() <= 64
+            && s.headDim() % 8 == 0
+            && (long) s.height() * s.width() < MOST_PIXELS;
+    for (Array a : rows) {
+      fits &= DeviceBuffer.address(a) % 16 == 0;
+    }
     if (!cores || !fits) {
       return null;
     }
@@ -123,7 +130,7 @@ final class CudaWindowAttention {
     if (y.size() == 0) {
       return;
     }
-    Variant v = variant(s, qkv.dtype());
+    Variant v = variant(s, qkv.dtype(), qkv, bias, y);
     int shared = v == null ? 0 : 2 * v.part() + v.places(s);
     if (v != null && kernels.hasShared(shared)) {
       map(kernels.of(TENSOR, v.name("window_attention"), qkv), s)
@@ -178,7 +185,7 @@ final class CudaWindowAttention {
       }
       return;
     }
-    Variant v = variant(s, qkv.dtype());
+    Variant v = variant(s, qkv.dtype(), qkv, bias, y, dy, dqkv);
     if (v != null && kernels.hasShared(v.backward(s))) {
       onTensorCores(v, s, qkv, bias, table, y, lse, dy, dqkv, dBias, dTable);
       return;
