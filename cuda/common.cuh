@@ -12,6 +12,8 @@
 #include "host/host.h"
 #else
 #define KERNEL extern "C" __global__
+// The same, compiled for so many threads a block and blocks a multiprocessor.
+#define KERNEL_BOUNDS(threads, blocks) extern "C" __global__ __launch_bounds__(threads, blocks)
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
 #define SHARED(type, name) \

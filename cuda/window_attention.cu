@@ -19,54 +19,9 @@
 //
 // Bytes: forward 4·B·H·W·C·s, backward 8·B·H·W·C·s (qkv, y, dy in; dqkv out). Operations: 4·N²·d a
 // block forward, 14·N²·d backward.
-#include "common.cuh"
+#include "window.cuh"
 
 #define WARPS 4
-#define MASKED -100.0f
-
-#define MAP_ARGUMENTS \
-  int height, int width, int heads, int d, int windowH, int windowW, int shiftH, int shiftW, int padFirst
-#define MAP_VALUES height, width, heads, d, windowH, windowW, shiftH, shiftW, padFirst
-
-struct Window {
-  int height, width, windowH, windowW, shiftH, shiftW, padFirst;
-  int frameH, frameW, top, left;
-
-  // Map index that position n of the window reads, −1 for padding.
-  DEVICE_MEMBER int source(int n) const {
-    int i = top + n / windowW, j = left + n % windowW;
-    if (padFirst) {
-      int y = (i + shiftH) % frameH, x = (j + shiftW) % frameW;
-      return y >= height || x >= width ? -1 : y * width + x;
-    }
-    if (i >= height || j >= width) return -1;
-    return (i + shiftH) % height * width + (j + shiftW) % width;
-  }
-  // Which side of the seams a position lies on.
-  DEVICE_MEMBER int side(int n) const {
-    int i = top + n / windowW, j = left + n % windowW;
-    int row = shiftH == 0 || i < frameH - windowH ? 0 : i < frameH - shiftH ? 1 : 2;
-    int column = shiftW == 0 || j < frameW - windowW ? 0 : j < frameW - shiftW ? 1 : 2;
-    return row * 3 + column;
-  }
-  // Row of the table for query n and key m.
-  DEVICE_MEMBER int relative(int n, int m) const {
-    return (n / windowW - m / windowW + windowH - 1) * (2 * windowW - 1) + n % windowW - m % windowW + windowW - 1;
-  }
-};
-
-DEVICE Window window_of_block(MAP_ARGUMENTS) {
-  (void)heads;
-  (void)d;
-  Window w = {height, width, windowH, windowW, shiftH, shiftW, padFirst, 0, 0, 0, 0};
-  w.frameH = (height + windowH - 1) / windowH * windowH;
-  w.frameW = (width + windowW - 1) / windowW * windowW;
-  int columns = w.frameW / windowW;
-  w.top = static_cast<int>(blockIdx.x) / columns * windowH;
-  w.left = static_cast<int>(blockIdx.x) % columns * windowW;
-  return w;
-}
-
 // Element c of part (0 q, 1 k, 2 v) of a position: a padded one has the projection's bias.
 DEVICE float packed(const T* qkv, const T* bias, i64 picture, int source, int channels, int part, int c) {
   if (source < 0) return f(bias[part * channels + c]);

@@ -45,7 +45,7 @@ struct Fiber {
 };
 
 struct Warp {
-  uint32_t slots[2][32];
+  Words slots[2][32];
   unsigned long generation;  // exchanges completed
   unsigned arrived, size;
 };
@@ -231,11 +231,10 @@ Registration::Registration(const char* name, Entry e) { (*loading)[name] = e; }
 
 void barrier() { wait(State::BARRIER); }
 
-uint32_t exchange(uint32_t value, int source) {
+const Words* share(const uint32_t* own, int count) {
   Warp& w = warps[running->warp];
   unsigned long g = w.generation;
-  unsigned lane = running->index.x % 32;
-  w.slots[g & 1][lane] = value;
+  memcpy(w.slots[g & 1][running->index.x % 32].word, own, count * sizeof(uint32_t));
   if (++w.arrived == w.size) {
     w.arrived = 0;
     w.generation++;
@@ -243,15 +242,15 @@ uint32_t exchange(uint32_t value, int source) {
     running->generation = g;
     wait(State::WARP);
   }
-  return w.slots[g & 1][source & 31];
+  return w.slots[g & 1];
 }
 
+uint32_t exchange(uint32_t value, int source) { return share(&value, 1)[source & 31].word[0]; }
+
 uint32_t ballot(uint32_t value) {
-  Warp& w = warps[running->warp];
-  unsigned long g = w.generation;
-  exchange(value, 0);
+  const Words* all = share(&value, 1);
   uint32_t bits = 0;
-  for (unsigned lane = 0; lane < w.size; lane++) bits |= (w.slots[g & 1][lane] != 0 ? 1u : 0u) << lane;
+  for (unsigned lane = 0; lane < warps[running->warp].size; lane++) bits |= (all[lane].word[0] != 0 ? 1u : 0u) << lane;
   return bits;
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #define KERNEL extern "C"
+#define KERNEL_BOUNDS(threads, blocks) extern "C"
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define __align__(n) alignas(n)
@@ -31,6 +32,11 @@ uint32_t exchange(uint32_t value, int source);
 uint32_t ballot(uint32_t value);
 // Makes the launch fail when an address is no multiple of the bytes that it is to move at once.
 void check_aligned(const void* address, size_t bytes);
+// Gives each lane of the warp what all 32 brought, `count` words each, until its next exchange but one.
+struct Words {
+  uint32_t word[6];
+};
+const Words* share(const uint32_t* own, int count);
 
 using Entry = void (*)(const char* arguments);
 struct Registration {
@@ -118,6 +124,9 @@ static inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uin
 static inline int deixis_lane() { return deixis_host::thread_index->x % 32; }
 static inline float __shfl_xor_sync(unsigned, float v, int mask) {
   return __uint_as_float(deixis_host::exchange(__float_as_uint(v), deixis_lane() ^ mask));
+}
+static inline uint32_t __shfl_xor_sync(unsigned, uint32_t v, int mask) {
+  return deixis_host::exchange(v, deixis_lane() ^ mask);
 }
 static inline float __shfl_sync(unsigned, float v, int lane) {
   return __uint_as_float(deixis_host::exchange(__float_as_uint(v), lane));

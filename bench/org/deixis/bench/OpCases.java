@@ -225,6 +225,11 @@ public final class OpCases {
     cases.add(window("one pixel", 1, 1, 1, 1, 3, 1, 1, 0, 0, false, false));
     cases.add(window("empty", 0, 7, 7, 2, 8, 7, 7, 0, 0, false, false));
     cases.add(window("window 6, width 16", 2, 12, 12, 2, 16, 6, 6, 3, 3, false, false));
+    cases.add(window("width 24, padded", 1, 10, 9, 2, 24, 7, 7, 3, 3, false, true));
+    cases.add(window("width 64, shifted", 1, 7, 14, 1, 64, 7, 7, 0, 3, false, false));
+    cases.add(window("window 8, width 32", 3, 8, 8, 1, 32, 8, 8, 0, 0, false, false));
+    cases.add(window("window 8, width 40", 1, 16, 8, 1, 40, 8, 8, 4, 0, false, false));
+    cases.add(window("window 12, width 64, padded", 1, 13, 11, 1, 64, 12, 12, 6, 6, true, true));
     cases.add(
         op(AttentionOp.SELF, "3×10, 8 heads of 6")
             .in(3, 10, 144)

@@ -22,7 +22,8 @@ import org.deixis.backend.cuda.KernelCompiler;
 public final class CudaHost {
   private static final Path SOURCES = Path.of("cuda");
   private static final Path BUILT = Path.of("target/cuda-host").toAbsolutePath();
-  private static final Pattern KERNEL = Pattern.compile("KERNEL void (\\w+)");
+  private static final Pattern KERNEL =
+      Pattern.compile("KERNEL(?:_BOUNDS\\([^)]*\\))? void (\\w+)");
 
   /** Of the bindings, for the names of the libraries that they ask for. */
   private static final int CUDA = cudart.CUDA_VERSION / 1000;

@@ -3,14 +3,10 @@ package org.deixis.backend.cuda;
 import org.deixis.backend.Array;
 import org.deixis.backend.Attention;
 import org.deixis.backend.Gemm;
-import org.deixis.backend.Reduction;
-import org.deixis.backend.WindowAttention;
-import org.deixis.core.DType;
 import org.deixis.core.Shape;
 
-/** Launches of the three attention files. */
+/** Launches of attention on short sequences and on regions. */
 final class CudaAttention {
-  private static final String WINDOW = "window_attention";
   private static final String SHORT = "attention";
   private static final String REGION = "region_attention";
 
@@ -23,115 +19,11 @@ final class CudaAttention {
   private final Kernels kernels;
   private final DeviceMemory memory;
   private final Products products;
-  private final CudaMoves moves;
 
-  CudaAttention(Kernels kernels, DeviceMemory memory, Products products, CudaMoves moves) {
+  CudaAttention(Kernels kernels, DeviceMemory memory, Products products) {
     this.kernels = kernels;
     this.memory = memory;
     this.products = products;
-    this.moves = moves;
-  }
-
-  // ---- windows
-
-  private static Launch map(Launch launch, WindowAttention s) {
-    return launch
-        .i(s.height())
-        .i(s.width())
-        .i(s.heads())
-        .i(s.headDim())
-        .i(s.windowH())
-        .i(s.windowW())
-        .i(s.shiftH())
-        .i(s.shiftW())
-        .i(s.padFirst());
-  }
-
-  void window(WindowAttention s, Array qkv, Array bias, Array table, Array y, Array lse) {
-    if (y.size() == 0) {
-      return;
-    }
-    int n = s.windowH() * s.windowW();
-    int d = s.headDim();
-    map(kernels.of(WINDOW, "window_attention", qkv), s)
-        .p(qkv)
-        .p(bias)
-        .p(table)
-        .p(y)
-        .p(lse)
-        .grid(
-            s.windows(),
-            s.heads(),
-            s.batch(),
-            THREADS,
-            1,
-            Float.BYTES * (2 * n * (d + 1) + WARPS * (d + n)));
-  }
-
-  void windowBackward(
-      WindowAttention s,
-      Array qkv,
-      Array bias,
-      Array table,
-      Array lse,
-      Array dy,
-      Array dqkv,
-      Array dBias,
-      Array dTable) {
-    if (dy.size() == 0) {
-      moves.fill(dTable, 0);
-      if (dBias != null) {
-        moves.fill(dBias, 0);
-      }
-      return;
-    }
-    int n = s.windowH() * s.windowW();
-    int d = s.headDim();
-    int blocks = s.batch() * s.windows();
-    int rows = (2 * s.windowH() - 1) * (2 * s.windowW() - 1);
-    int floats = 2 * n * (d + 1) + n + WARPS * (rows + 2 * d + 2 * d + n);
-    DeviceBuffer tables = memory.scratch((long) blocks * dTable.size() * Float.BYTES);
-    DeviceBuffer biases =
-        dBias == null ? null : memory.scratch((long) blocks * dBias.size() * Float.BYTES);
-    try {
-      map(kernels.of(WINDOW, "window_attention_backward", qkv), s)
-          .p(qkv)
-          .p(bias)
-          .p(table)
-          .p(lse)
-          .p(dy)
-          .p(dqkv)
-          .p(biases)
-          .p(tables)
-          .grid(s.windows(), s.heads(), s.batch(), THREADS, 1, Float.BYTES * floats);
-      addParts(tables, blocks, dTable);
-      if (dBias != null) {
-        addParts(biases, blocks, dBias);
-      }
-    } finally {
-      tables.release();
-      if (biases != null) {
-        biases.release();
-      }
-    }
-  }
-
-  /** Sums fp32 parts, each like {@code sum}, in order. */
-  private void addParts(DeviceBuffer parts, int count, Array sum) {
-    int n = Math.toIntExact(sum.size());
-    Array all = new Array(parts, 0, Shape.of(count, n), DType.F32);
-    if (sum.dtype() == DType.F32) {
-      moves.reduce(Reduction.SUM, 1, count, n, all, sum);
-      return;
-    }
-    DeviceBuffer whole = memory.scratch((long) n * Float.BYTES);
-    try {
-      Array exact = new Array(whole, 0, Shape.of(n), DType.F32);
-      moves.reduce(Reduction.SUM, 1, count, n, all, exact);
-      moves.copy(exact, sum);
-    } finally {
-      whole.release();
-    }
   }
 
   // ---- short sequences

@@ -33,6 +33,7 @@ public final class CudaBackend implements Backend {
   private final Convolutions conv;
   private final CudaNorm norm;
   private final CudaAttention attention;
+  private final CudaWindowAttention windowAttention;
   private final CudaGeometry geometry;
   private final CudaLoss loss;
   private final CudaOptimizer optimizer;
@@ -65,7 +66,8 @@ public final class CudaBackend implements Backend {
     Im2colConvolutions im2col = new Im2colConvolutions(kernels, memory, products, moves);
     conv = cudnn ? new CudnnConvolutions(driver, memory, moves, elementwise, im2col) : im2col;
     norm = new CudaNorm(kernels, memory);
-    attention = new CudaAttention(kernels, memory, products, moves);
+    attention = new CudaAttention(kernels, memory, products);
+    windowAttention = new CudaWindowAttention(kernels, memory, moves);
     geometry = new CudaGeometry(kernels, moves);
     loss = new CudaLoss(kernels, memory);
     optimizer = new CudaOptimizer(driver, kernels, memory);
@@ -313,7 +315,7 @@ public final class CudaBackend implements Backend {
   @Override
   public void windowAttention(
       WindowAttention spec, Array qkv, Array bias, Array table, Array y, Array lse) {
-    attention.window(spec, qkv, bias, table, y, lse);
+    windowAttention.forward(spec, qkv, bias, table, y, lse);
   }
 
   @Override
@@ -328,7 +330,7 @@ public final class CudaBackend implements Backend {
       Array dqkv,
       Array dBias,
       Array dTable) {
-    attention.windowBackward(spec, qkv, bias, table, lse, dy, dqkv, dBias, dTable);
+    windowAttention.backward(spec, qkv, bias, table, y, lse, dy, dqkv, dBias, dTable);
   }
 
   @Override

@@ -112,6 +112,20 @@ final class Kernels {
     return (int) Math.max(1, Math.min(wanted, length / 32));
   }
 
+  /** Compute capability of the device, 90 for 9.0. */
+  int capability() {
+    return capability;
+  }
+
+  int multiprocessors() {
+    return blocks / 8;
+  }
+
+  /** Whether a block may have so much shared memory. */
+  boolean hasShared(long bytes) {
+    return bytes <= mostShared;
+  }
+
   void requireShared(String kernel, long bytes) {
     if (bytes > mostShared) {
       throw new IllegalArgumentException(

@@ -23,7 +23,9 @@ import org.slf4j.LoggerFactory;
  */
 public final class NvrtcCompiler implements KernelCompiler {
   private static final Logger LOG = LoggerFactory.getLogger(NvrtcCompiler.class);
-  private static final String HEADER = "common.cuh";
+
+  /** What kernel files include. */
+  private static final List<String> HEADERS = List.of("common.cuh", "mma.cuh", "window.cuh");
 
   private final Path cache;
 
@@ -67,15 +69,19 @@ public final class NvrtcCompiler implements KernelCompiler {
             "-lineinfo",
             "-DDEIXIS_T=" + type);
     String source = resource(file + ".cu");
-    String header = resource(HEADER);
+    List<String> headers = HEADERS.stream().map(NvrtcCompiler::resource).toList();
     Path kept =
         cache.resolve(
             file
                 + "-"
-                + DiskCache.hash(source, header, options.toString(), major[0] + "." + minor[0]));
+                + DiskCache.hash(
+                    source,
+                    String.join("\0", headers),
+                    options.toString(),
+                    major[0] + "." + minor[0]));
     byte[] image = read(kept);
     if (image == null) {
-      image = build(file + ".cu", source, header, options, exact);
+      image = build(file + ".cu", source, headers, options, exact);
       DiskCache.keep(kept, image);
     }
     return new BytePointer(image);
@@ -100,17 +106,21 @@ public final class NvrtcCompiler implements KernelCompiler {
                         + "; use an older CUDA toolkit"));
   }
 
+  /**
+   * @param headers text of {@link #HEADERS}, in their order
+   */
   static byte[] build(
-      String name, String source, String header, List<String> options, boolean binary) {
+      String name, String source, List<String> headers, List<String> options, boolean binary) {
     _nvrtcProgram program = new _nvrtcProgram();
     try (BytePointer text = new BytePointer(source, StandardCharsets.UTF_8);
         BytePointer title = new BytePointer(name, StandardCharsets.UTF_8);
-        PointerPointer<BytePointer> headers = new PointerPointer<>(header);
-        PointerPointer<BytePointer> names = new PointerPointer<>(HEADER);
+        PointerPointer<BytePointer> texts = new PointerPointer<>(headers.toArray(String[]::new));
+        PointerPointer<BytePointer> names = new PointerPointer<>(HEADERS.toArray(String[]::new));
         PointerPointer<BytePointer> flags = new PointerPointer<>(options.toArray(String[]::new));
         SizeTPointer size = new SizeTPointer(1)) {
       check(
-          nvrtc.nvrtcCreateProgram(program, text, title, 1, headers, names), "nvrtcCreateProgram");
+          nvrtc.nvrtcCreateProgram(program, text, title, headers.size(), texts, names),
+          "nvrtcCreateProgram");
       int code = nvrtc.nvrtcCompileProgram(program, options.size(), flags);
       if (code != nvrtc.NVRTC_SUCCESS) {
         check(nvrtc.nvrtcGetProgramLogSize(program, size), "nvrtcGetProgramLogSize");
