@@ -176,12 +176,25 @@ public final class OpCases {
   }
 
   private static void norms(List<OpCase> cases) {
-    int[][] shapes = {{6, 4, 49}, {5, 144}, {3, 1}, {1, 97}, {0, 8}, {70, 128}};
+    int[][] shapes = {
+      {6, 4, 49}, {5, 144}, {3, 1}, {1, 97}, {0, 8}, {70, 128}, {3, 1000}, {2, 1025}
+    };
     for (int[] s : shapes) {
       cases.add(
           op(Softmax.NAME, Shape.of(s).toString()).scaled(4, s).run(v -> Softmax.apply(v[0])));
     }
-    int[][] layers = {{4, 9, 70}, {3, 96}, {1, 13}, {5, 49}, {0, 8}, {67, 144}};
+    int[][] layers = {
+      {4, 9, 70},
+      {3, 96},
+      {1, 13},
+      {5, 49},
+      {0, 8},
+      {67, 144},
+      {37, 64},
+      {5, 512},
+      {3, 1024},
+      {2, 1030}
+    };
     for (int[] s : layers) {
       int c = s[s.length - 1];
       String label = Shape.of(s).toString();

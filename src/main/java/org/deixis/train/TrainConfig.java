@@ -24,8 +24,8 @@ import org.deixis.optim.Schedule;
  * @param rate peak learning rate
  * @param encoderRateFactor factor on it for the vision and text encoders
  * @param weightDecay decoupled decay of matrices; norms, biases and position tables have none
- * @param beta2 decay of AdamW's mean of squared gradients; a short run from scratch learns sooner with
- *     a shorter memory than the usual 0.999
+ * @param beta2 decay of AdamW's mean of squared gradients; a short run from scratch learns sooner
+ *     with a shorter memory than the usual 0.999
  * @param schedule cosine, polynomial, multistep or constant
  * @param warmup steps of linear warm-up
  * @param clip largest global gradient norm; 0 does not clip

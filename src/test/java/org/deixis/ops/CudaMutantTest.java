@@ -64,9 +64,21 @@ class CudaMutantTest {
           new Mutant(
               "softmax sums from the next column",
               "norm.cu",
-              "sum += expf(f(x[c]) - top);",
-              "sum += expf(f(x[c + 1]) - top);",
+              "OWN_COLUMNS(k, c, columns) v[k] = f(x[c]);",
+              "OWN_COLUMNS(k, c, columns) v[k] = f(x[c + 1]);",
               List.of("softmax")),
+          new Mutant(
+              "groups of rows add to the block's sums all at once",
+              "norm.cu",
+              "      }\n    }\n    __syncthreads();",
+              "      }\n    }",
+              List.of("layer_norm")),
+          new Mutant(
+              "a warp whose second half has no row leaves before the first",
+              "norm.cu",
+              "threadIdx.x / WARP * (WARP / L);",
+              "threadIdx.x / L;",
+              List.of("layer_norm")),
           new Mutant(
               "LayerNorm forgets the last row of a chunk",
               "norm.cu",

@@ -6,6 +6,17 @@ import org.deixis.backend.Array;
 final class CudaNorm {
   private static final String FILE = "norm";
   private static final int MOST_CHUNKS = 65_535;
+  private static final int WARP = 32;
+  private static final int PACK_BYTES = 16;
+
+  /** Threads of a block that takes rows by packs. */
+  private static final int ROW_THREADS = 128;
+
+  /** Rows that such a group of lanes takes at least, so that its sums of columns are worth it. */
+  private static final int ROWS_A_GROUP = 4;
+
+  /** Threads a column that add chunks. */
+  private static final int ADDERS = 16;
 
   private final Kernels kernels;
   private final DeviceMemory memory;
@@ -20,16 +31,58 @@ final class CudaNorm {
     return gamma == null ? 0 : Kernels.type(gamma.dtype());
   }
 
+  /** Which softmax keeps such rows in registers: "_2" for up to 64 columns. Empty for none. */
+  private static String registers(int columns) {
+    return columns <= 64 ? "_2" : columns <= 256 ? "_8" : columns <= 1024 ? "_32" : "";
+  }
+
+  /** How rows are spread over lanes by packs. */
+  private record Packed(int packs, int lanes) {
+    /** What the kernel's name ends with. */
+    String suffix() {
+      return "_" + packs + "x" + lanes;
+    }
+
+    int rowsAtOnce() {
+      return ROW_THREADS / lanes;
+    }
+  }
+
+  /** Null where rows are no whole packs, too long, or not aligned. */
+  private static Packed packed(int columns, Array x, Array... others) {
+    int pack = PACK_BYTES / x.dtype().bytes();
+    if (columns == 0 || columns % pack != 0 || columns > 1024) {
+      return null;
+    }
+    long bits = DeviceBuffer.address(x);
+    for (Array a : others) {
+      bits |= DeviceBuffer.address(a);
+    }
+    if (bits % PACK_BYTES != 0) {
+      return null;
+    }
+    int packs = columns / pack;
+    int lanes = packs <= WARP / 2 ? WARP / 2 : WARP;
+    int each = (packs + lanes - 1) / lanes;
+    return new Packed(each == 1 ? 1 : Integer.highestOneBit(each - 1) << 1, lanes);
+  }
+
   void softmax(int rows, int columns, Array x, Array y) {
     if (columns > 0) {
-      kernels.of(FILE, "softmax", x).l(rows).i(columns).p(x).p(y).rows(rows, columns);
+      kernels
+          .of(FILE, "softmax" + registers(columns), x)
+          .l(rows)
+          .i(columns)
+          .p(x)
+          .p(y)
+          .rows(rows, columns);
     }
   }
 
   void softmaxBackward(int rows, int columns, Array y, Array dy, Array dx) {
     if (columns > 0) {
       kernels
-          .of(FILE, "softmax_backward", y)
+          .of(FILE, "softmax_backward" + registers(columns), y)
           .l(rows)
           .i(columns)
           .p(y)
@@ -51,20 +104,27 @@ final class CudaNorm {
       Array sum,
       Array y,
       Array stats) {
-    kernels
-        .of(FILE, "layer_norm", x)
-        .l(rows)
-        .i(columns)
-        .f(eps)
-        .p(x)
-        .p(residual)
-        .p(gamma)
-        .p(beta)
-        .i(type(gamma))
-        .p(sum)
-        .p(y)
-        .p(stats)
-        .rows(rows, columns);
+    Packed packed = packed(columns, x, residual, gamma, beta, sum, y);
+    Launch launch =
+        kernels
+            .of(FILE, packed == null ? "layer_norm" : "layer_norm" + packed.suffix(), x)
+            .l(rows)
+            .i(columns)
+            .f(eps)
+            .p(x)
+            .p(residual)
+            .p(gamma)
+            .p(beta)
+            .i(type(gamma))
+            .p(sum)
+            .p(y)
+            .p(stats);
+    if (packed == null) {
+      launch.rows(rows, columns);
+    } else if (rows > 0) {
+      int atOnce = packed.rowsAtOnce();
+      launch.grid((rows + atOnce - 1) / atOnce, 1, 1, ROW_THREADS, 1, 0);
+    }
   }
 
   void layerNormBackward(
@@ -78,6 +138,11 @@ final class CudaNorm {
       Array dx,
       Array dGamma,
       Array dBeta) {
+    Packed packed = packed(columns, x, gamma, dy, extra, dx);
+    if (packed != null && rows > 0) {
+      layerNormBackward(packed, rows, columns, x, gamma, stats, dy, extra, dx, dGamma, dBeta);
+      return;
+    }
     if (dGamma != null && columns > 0) {
       // Before dx, which may lie over dy.
       int wide = (columns + Kernels.THREADS - 1) / Kernels.THREADS;
@@ -115,6 +180,48 @@ final class CudaNorm {
         .rows(rows, columns);
   }
 
+  /** One pass over x and dy, in rows by packs. */
+  private void layerNormBackward(
+      Packed packed,
+      int rows,
+      int columns,
+      Array x,
+      Array gamma,
+      Array stats,
+      Array dy,
+      Array extra,
+      Array dx,
+      Array dGamma,
+      Array dBeta) {
+    int wanted =
+        (rows + packed.rowsAtOnce() * ROWS_A_GROUP - 1) / (packed.rowsAtOnce() * ROWS_A_GROUP);
+    int blocks = Math.max(1, Math.min(wanted, kernels.residentBlocks() / 2));
+    DeviceBuffer partial =
+        dGamma == null ? null : memory.scratch(2L * blocks * columns * Float.BYTES);
+    try {
+      kernels
+          .of(FILE, "layer_norm_backward" + packed.suffix(), x)
+          .l(rows)
+          .i(columns)
+          .p(x)
+          .p(gamma)
+          .i(type(gamma))
+          .p(stats)
+          .p(dy)
+          .p(extra)
+          .p(dx)
+          .p(partial)
+          .grid(blocks, 1, 1, ROW_THREADS, 1, 2 * columns * Float.BYTES);
+      if (dGamma != null) {
+        addChunks(columns, blocks, partial, dGamma, dBeta);
+      }
+    } finally {
+      if (partial != null) {
+        partial.release();
+      }
+    }
+  }
+
   private void addChunks(int columns, int chunks, DeviceBuffer partial, Array dGamma, Array dBeta) {
     kernels
         .of(FILE, "add_chunks", 0)
@@ -124,7 +231,7 @@ final class CudaNorm {
         .p(dGamma)
         .p(dBeta)
         .i(type(dGamma))
-        .over(columns);
+        .grid((columns + WARP - 1) / WARP, 1, 1, WARP, ADDERS, 2 * WARP * ADDERS * Float.BYTES);
   }
 
   void groupNorm(

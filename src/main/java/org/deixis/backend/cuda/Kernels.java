@@ -101,6 +101,11 @@ final class Kernels {
     }
   }
 
+  /** Blocks of {@link #THREADS} threads that the device can run at once. */
+  int residentBlocks() {
+    return blocks;
+  }
+
   /** Blocks for a loop over n elements with a stride of the grid. */
   int gridFor(long n) {
     return (int) Math.max(1, Math.min((n + THREADS - 1) / THREADS, 4L * blocks));
