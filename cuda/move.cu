@@ -1,6 +1,6 @@
 // Filling, converting, permuting, copying and folding. Bound by memory: every element is read and
-// written once, sixteen bytes a load where addresses and extents allow it (the launcher does not ask:
-// a kernel sees it, the same for all its threads), with PACKS loads in flight a thread.
+// written once, sixteen bytes a load where addresses and extents allow it, which is the same for all
+// threads of a launch, and element by element where not; PACKS loads in flight a thread.
 //
 //   fill          y[i] = v                                          bytes: n·s
 //   copy_bytes    y[i] = x[i], of one type                          bytes: 2n·s
