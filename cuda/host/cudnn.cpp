@@ -7,16 +7,19 @@
 // TF32 for fp32, and operands outside of their buffer are refused. Workspace is overwritten with NaN.
 // Kernels beyond 11×11 have no algorithm here, so that a test can see what then happens.
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "host.h"
+#if __has_include("submit.h")
+#include "submit.h"  // streams that put work off, or record it
+#endif
 
 extern "C" bool deixis_known(const void* address, size_t bytes);
 
 namespace {
-constexpr int SUCCESS = 0, BAD_PARAM = 2000, NOT_SUPPORTED = 3000;
+constexpr int SUCCESS = 0, BAD_PARAM = 2000, NOT_SUPPORTED = 3000, EXECUTION_FAILED = 5000;
 constexpr int FLOAT = 0, HALF = 2, BFLOAT16 = 9, NHWC = 1, CROSS_CORRELATION = 1;
 constexpr int TENSOR_OP = 1, FMA = 3, MOST_KERNEL = 11;
 constexpr int PRECOMP_GEMM = 1, IMPLICIT_GEMM = 0, WINOGRAD_NONFUSED = 7, BACKWARD_0 = 0, BACKWARD_1 = 1;
@@ -149,7 +152,6 @@ int ready(const Tensor* x, const void* px, const Tensor* w, const void* pw, cons
   if (int code = operand(py, y, "y")) return code;
   if (!alpha || !beta || *static_cast<const float*>(alpha) != 1 || *static_cast<const float*>(beta) != 0)
     return refuse(NOT_SUPPORTED, "alpha and beta other than 1 and 0");
-  if (bytes) memset(workspace, 0xFF, bytes);
   return SUCCESS;
 }
 
@@ -185,15 +187,24 @@ void each(const Tensor* x, const Tensor* w, const Tensor* y, const Convolution* 
               for (int i = 0; i < w->c; i++) visit(at(x, n, iy, ix, i), at(w, k, r, s, i), at(y, n, oy, ox, k));
           }
 }
-struct Sums {
-  const Tensor* t;
-  float* v;
-  explicit Sums(const Tensor* t) : t(t), v(static_cast<float*>(calloc(t->size(), sizeof(float)))) {}
-  void put(void* p) {
-    for (size_t i = 0; i < t->size(); i++) store(p, t->type, i, v[i]);
-    free(v);
-  }
-};
+// Descriptors are read now, operands when the stream comes to it: target gets the sums of what
+// visit adds up for every product.
+template <class F>
+int compute(void* handle, const char* what, const Tensor& x, const Tensor& w, const Tensor& y, const Convolution& c,
+            void* workspace, size_t bytes, const Tensor& target, void* to, F visit) {
+  auto work = [=] {
+    if (bytes) memset(workspace, 0xFF, bytes);
+    std::vector<float> sums(target.size());
+    each(&x, &w, &y, &c, [&](size_t i, size_t j, size_t k) { visit(sums.data(), i, j, k); });
+    for (size_t i = 0; i < sums.size(); i++) store(to, target.type, i, sums[i]);
+    return 0;
+  };
+#if __has_include("submit.h")
+  return deixis_host::submit(static_cast<Handle*>(handle)->stream, what, work) ? EXECUTION_FAILED : SUCCESS;
+#else
+  return (void)handle, (void)what, work();
+#endif
+}
 }  // namespace
 
 extern "C" {
@@ -259,29 +270,26 @@ int cudnnConvolutionForward(void* h, const void* alpha, void* xd, const void* px
   if (int code = fit(h, xd, wd, cd, yd)) return code;
   auto *x = static_cast<Tensor*>(xd), *w = static_cast<Tensor*>(wd), *y = static_cast<Tensor*>(yd);
   if (int code = ready(x, px, w, pw, y, py, true, algorithm, workspace, bytes, alpha, beta)) return code;
-  Sums sums(y);
-  each(x, w, y, static_cast<Convolution*>(cd),
-       [&](size_t i, size_t j, size_t k) { sums.v[k] += load(px, x->type, i) * load(pw, w->type, j); });
-  return sums.put(py), SUCCESS;
+  int type = x->type;
+  return compute(h, "cudnnConvolutionForward", *x, *w, *y, *static_cast<Convolution*>(cd), workspace, bytes, *y, py,
+                 [=](float* sums, size_t i, size_t j, size_t k) { sums[k] += load(px, type, i) * load(pw, type, j); });
 }
 int cudnnConvolutionBackwardData(void* h, const void* alpha, void* wd, const void* pw, void* yd, const void* py, void* cd, int algorithm,
                                  void* workspace, size_t bytes, const void* beta, void* xd, void* px) {
   if (int code = fit(h, xd, wd, cd, yd)) return code;
   auto *x = static_cast<Tensor*>(xd), *w = static_cast<Tensor*>(wd), *y = static_cast<Tensor*>(yd);
   if (int code = ready(x, px, w, pw, y, py, false, algorithm, workspace, bytes, alpha, beta)) return code;
-  Sums sums(x);
-  each(x, w, y, static_cast<Convolution*>(cd),
-       [&](size_t i, size_t j, size_t k) { sums.v[i] += load(pw, w->type, j) * load(py, y->type, k); });
-  return sums.put(px), SUCCESS;
+  int type = x->type;
+  return compute(h, "cudnnConvolutionBackwardData", *x, *w, *y, *static_cast<Convolution*>(cd), workspace, bytes, *x, px,
+                 [=](float* sums, size_t i, size_t j, size_t k) { sums[i] += load(pw, type, j) * load(py, type, k); });
 }
 int cudnnConvolutionBackwardFilter(void* h, const void* alpha, void* xd, const void* px, void* yd, const void* py, void* cd, int algorithm,
                                    void* workspace, size_t bytes, const void* beta, void* wd, void* pw) {
   if (int code = fit(h, xd, wd, cd, yd)) return code;
   auto *x = static_cast<Tensor*>(xd), *w = static_cast<Tensor*>(wd), *y = static_cast<Tensor*>(yd);
   if (int code = ready(x, px, w, pw, y, py, false, algorithm, workspace, bytes, alpha, beta)) return code;
-  Sums sums(w);
-  each(x, w, y, static_cast<Convolution*>(cd),
-       [&](size_t i, size_t j, size_t k) { sums.v[j] += load(px, x->type, i) * load(py, y->type, k); });
-  return sums.put(pw), SUCCESS;
+  int type = x->type;
+  return compute(h, "cudnnConvolutionBackwardFilter", *x, *w, *y, *static_cast<Convolution*>(cd), workspace, bytes, *w, pw,
+                 [=](float* sums, size_t i, size_t j, size_t k) { sums[j] += load(px, type, i) * load(py, type, k); });
 }
 }

@@ -51,7 +51,9 @@ class AlgorithmChoiceTest {
       Array b = Host.upload(backend, fill(2 * 13, 0.5), Shape.of(2, 13), DType.F32);
       Array bias = Host.upload(backend, fill(13, 100), Shape.of(13), DType.F32);
       Array c = Host.upload(backend, new double[39], Shape.of(3, 13), DType.F32);
+      backend.synchronize(); // the products' stream is another
       products.gemm(Gemm.of(3, 13, 2, false, false), a, b, bias, null, c);
+      driver.synchronize();
       double[] got = Host.download(c);
       for (int i = 0; i < 39; i++) {
         assertEquals(100 + new double[] {1.5, 3.5, 5.5}[i / 13], got[i], 1e-6);

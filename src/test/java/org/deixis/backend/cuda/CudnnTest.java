@@ -163,6 +163,7 @@ class CudnnTest {
         Array pw = Host.upload(backend, new double[4 * 9 * 8], Shape.of(288), DType.F32);
         Array py = Host.upload(backend, new double[2 * 4 * 4 * 4], Shape.of(128), DType.F32);
         Array space = Host.upload(backend, new double[80], Shape.of(80), DType.F32);
+        backend.synchronize(); // the call's stream is another
         assertEquals(0, cudnn.cudnnCreate(context));
         assertEquals(0, cudnn.cudnnCreateTensorDescriptor(x));
         assertEquals(0, cudnn.cudnnCreateTensorDescriptor(y));
