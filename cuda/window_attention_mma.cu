@@ -1,7 +1,7 @@
 // Windowed attention on the tensor cores, for fp16 and bf16; the mathematics, shapes and sides are
 // those of window_attention.cu, which serves fp32, and bf16 on sm_75.
 //
-// A block takes one head and every gridDim.y-th (picture, window): grid (heads, groups), a warp for
+// A block takes one head and a run of windows, through pictures: grid (heads, groups), a warp for
 // each 16 positions. `TILES` is the number of 8-key tiles, N = window area ≤ 8·TILES: 7 for windows of
 // 7×7, 8 for 8×8, 18 for 12×12; `PLANES` that of 32-column planes, d ≤ 32·PLANES. What is beyond N or
 // d is zero, and beyond N its score −∞.
@@ -84,11 +84,32 @@ DEVICE Places prepare(char* memory, const Window& w, const T* table, int head, i
 DEVICE int side_at(int place) { return place & 15; }
 DEVICE int source_at(int place) { return place >> 4; }
 
-// Goes to window `index`, and writes the places of its positions.
-DEVICE void enter(Window& w, int index, int* places, int rows, int n) {
-  int columns = w.frameW / w.windowW;
-  w.top = index / columns * w.windowH;
-  w.left = index % columns * w.windowW;
+// Which windows of all pictures a block has: those from `index` to `last`, which follow each other.
+struct Range {
+  int index, last, picture;
+};
+
+// Also moves `w` to the first of them.
+DEVICE Range range_of_block(Window& w, int batch) {
+  int columns = w.frameW / w.windowW, windows = w.frameH / w.windowH * columns, all = batch * windows;
+  int each = (all + gridDim.y - 1) / gridDim.y, first = blockIdx.y * each;
+  w.top = first % windows / columns * w.windowH;
+  w.left = first % columns * w.windowW;
+  return Range{first, min(first + each, all), first / windows};
+}
+
+DEVICE void next(Range& r, Window& w) {
+  r.index++;
+  w.left += w.windowW;
+  if (w.left < w.frameW) return;
+  w.left = 0;
+  w.top += w.windowH;
+  if (w.top < w.frameH) return;
+  w.top = 0;
+  r.picture++;
+}
+
+DEVICE void write_places(const Window& w, int* places, int rows, int n) {
   int i = threadIdx.x;
   if (i < rows) places[i] = i < n ? w.source(i) * 16 + w.side(i) : -32;
 }
@@ -168,30 +189,51 @@ DEVICE void outer(float (&c)[4], const Left<PLANES>& a, T* right, int plane, int
   }
 }
 
-// c += a · (rows first to first + 15).
-template <int PLANES>
-DEVICE void inner(float (&c)[4 * PLANES][4], u32 a0, u32 a1, u32 a2, u32 a3, T* right, int plane, int first) {
+// Where this lane points at sixteen rows of a part, for transposed reads of columns 0 to 15 and 16 to
+// 31 of a plane.
+struct Lanes {
+  u32 first, second;
+};
+DEVICE Lanes lanes_of(T* part) {
   int lane = threadIdx.x % WARP;
-#pragma unroll
-  for (int h = 0; h < 2 * PLANES; h++) {
-    u32 b[4];
-    load_transposed(b, cell(right + h / 2 * plane, first + lane % 16, h % 2 * 2 + lane / 16));
-    mma(c[2 * h], a0, a1, a2, a3, b[0], b[1]);
-    mma(c[2 * h + 1], a0, a1, a2, a3, b[2], b[3]);
+  return Lanes{shared_address(cell(part, lane % 16, lane / 16)), shared_address(cell(part, lane % 16, 2 + lane / 16))};
+}
+
+// c += a · (16 rows that lie OFFSET bytes behind `right`), PLANE bytes a plane.
+template <int PLANES, int PLANE, int OFFSET>
+DEVICE void inner(float (&c)[4 * PLANES][4], u32 a0, u32 a1, u32 a2, u32 a3, Lanes right) {
+  u32 b[4];
+  load_transposed<OFFSET>(b, right.first);
+  mma(c[0], a0, a1, a2, a3, b[0], b[1]);
+  mma(c[1], a0, a1, a2, a3, b[2], b[3]);
+  load_transposed<OFFSET>(b, right.second);
+  mma(c[2], a0, a1, a2, a3, b[0], b[1]);
+  mma(c[3], a0, a1, a2, a3, b[2], b[3]);
+  if constexpr (PLANES == 2) {
+    load_transposed<OFFSET + PLANE>(b, right.first);
+    mma(c[4], a0, a1, a2, a3, b[0], b[1]);
+    mma(c[5], a0, a1, a2, a3, b[2], b[3]);
+    load_transposed<OFFSET + PLANE>(b, right.second);
+    mma(c[6], a0, a1, a2, a3, b[0], b[1]);
+    mma(c[7], a0, a1, a2, a3, b[2], b[3]);
   }
 }
 
-// The same over all keys, with a left side of which each lane holds its pairs.
-template <int TILES, int PLANES>
-DEVICE void over_keys(float (&c)[4 * PLANES][4], const u32 (&a)[TILES][2], T* right) {
-  using S = Sizes<TILES, PLANES>;
+template <int PLANES>
+DEVICE void clear(float (&c)[4 * PLANES][4]) {
 #pragma unroll
   for (int i = 0; i < 4 * PLANES; i++) c[i][0] = c[i][1] = c[i][2] = c[i][3] = 0;
-#pragma unroll
-  for (int k = 0; k < S::WARPS_; k++) {
-    const bool both = 2 * k + 1 < TILES;
-    inner<PLANES>(c, a[2 * k][0], a[2 * k][1], both ? a[both ? 2 * k + 1 : 0][0] : 0,
-                  both ? a[both ? 2 * k + 1 : 0][1] : 0, right, S::PLANE, 16 * k);
+}
+
+// c += a · all keys from step K of 16 on; of a, each lane holds its pairs.
+template <int TILES, int PLANES, int K = 0>
+DEVICE void over_keys(float (&c)[4 * PLANES][4], const u32 (&a)[TILES][2], Lanes right) {
+  using S = Sizes<TILES, PLANES>;
+  if constexpr (2 * K + 1 < TILES) {
+    inner<PLANES, 2 * S::PLANE, 1024 * K>(c, a[2 * K][0], a[2 * K][1], a[2 * K + 1][0], a[2 * K + 1][1], right);
+    over_keys<TILES, PLANES, K + 1>(c, a, right);
+  } else if constexpr (2 * K < TILES) {
+    inner<PLANES, 2 * S::PLANE, 1024 * K>(c, a[2 * K][0], a[2 * K][1], 0, 0, right);
   }
 }
 
@@ -241,18 +283,16 @@ DEVICE void attend(MAP_ARGUMENTS, int batch, const T* qkv, const T* bias, const 
   int n = windowH * windowW, channels = heads * d, head = blockIdx.x;
   int lane = threadIdx.x % WARP, i0 = threadIdx.x / WARP * 16 + lane / 4, i1 = i0 + 8, t = lane % 4;
   Window w = window_of_block(MAP_VALUES);
-  int windows = w.frameH / windowH * (w.frameW / windowW);
   Places own = prepare<S::ROWS>(reinterpret_cast<char*>(values + S::PART), w, table, head, heads, n);
   const float* top = own.table + (i0 < n ? offset_of(w, i0) : 0);
   const float* low = own.table + (i1 < n ? offset_of(w, i1) : 0);
   float scale = LOG2E * rsqrtf(static_cast<float>(d));
   Rows rows = {qkv, bias ? bias + head * d : bias, channels, d};
   int turn = 0;
-  for (int index = blockIdx.y; index < batch * windows; index += gridDim.y, turn ^= 1) {
+  for (Range at = range_of_block(w, batch); at.index < at.last; next(at, w), turn ^= 1) {
     int* places = own.places + turn * S::ROWS;
-    int picture = index / windows;
-    enter(w, index % windows, places, S::ROWS, n);
-    i64 first = static_cast<i64>(picture) * height * width;
+    write_places(w, places, S::ROWS, n);
+    i64 first = static_cast<i64>(at.picture) * height * width;
     rows.qkv = qkv + first * 3 * channels + head * d;
     __syncthreads();  // places are there, and all have left the last window
     load_keys<TILES, PLANES>(keys, values, rows, places);
@@ -291,13 +331,14 @@ DEVICE void attend(MAP_ARGUMENTS, int batch, const T* qkv, const T* bias, const 
     sum0 = quad_sum(sum0);
     sum1 = quad_sum(sum1);
     float out[4 * PLANES][4];
-    over_keys<TILES, PLANES>(out, p, values);
+    clear<PLANES>(out);
+    over_keys<TILES, PLANES>(out, p, lanes_of(values));
     int s0 = source_at(topPlace), s1 = source_at(lowPlace);
     T* to = y + first * channels + head * d;
     store_rows<PLANES>(s0 < 0 ? nullptr : to + static_cast<i64>(s0) * channels,
                        s1 < 0 ? nullptr : to + static_cast<i64>(s1) * channels, out, 1 / sum0, 1 / sum1, d);
     if (lse && t == 0) {
-      float* into = lse + (static_cast<i64>(index) * heads + head) * n;
+      float* into = lse + (static_cast<i64>(at.index) * heads + head) * n;
       if (i0 < n) into[i0] = s0 < 0 ? 0 : LN2 * (m0 + log2f(sum0));
       if (i1 < n) into[i1] = s1 < 0 ? 0 : LN2 * (m1 + log2f(sum1));
     }
@@ -332,18 +373,36 @@ DEVICE void put_scores(T* scores, const u32 (&a)[2], int i0, int tile) {
   *reinterpret_cast<u32*>(score_cell<ROWS>(scores, i0 + 8, tile) + 2 * t) = a[1];
 }
 
-// c = this warp's 16 columns of scores, transposed, · all rows of `right`.
-template <int TILES, int PLANES>
-DEVICE void over_queries(float (&c)[4 * PLANES][4], T* scores, T* right) {
+// c += this warp's 16 rows of scores · all rows of `right`, from step K of 16 on.
+template <int TILES, int PLANES, int K = 0>
+DEVICE void over_stored_keys(float (&c)[4 * PLANES][4], T* scores, Lanes right) {
   using S = Sizes<TILES, PLANES>;
-  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-#pragma unroll
-  for (int i = 0; i < 4 * PLANES; i++) c[i][0] = c[i][1] = c[i][2] = c[i][3] = 0;
-#pragma unroll
-  for (int k = 0; k < S::WARPS_; k++) {
+  if constexpr (2 * K < TILES) {
+    int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     u32 a[4];
-    load_transposed(a, score_cell<S::ROWS>(scores, 16 * k + lane / 16 * 8 + lane % 8, 2 * warp + lane / 8 % 2));
-    inner<PLANES>(c, a[0], a[1], a[2], a[3], right, S::PLANE, 16 * k);
+    load_straight<0>(a, shared_address(score_cell<S::ROWS>(scores, 16 * warp + lane % 16, 2 * K + lane / 16)));
+    const bool both = 2 * K + 1 < TILES;  // beyond the last tile nothing was written
+    inner<PLANES, 2 * S::PLANE, 1024 * K>(c, a[0], a[1], both ? a[2] : 0, both ? a[3] : 0, right);
+    over_stored_keys<TILES, PLANES, K + 1>(c, scores, right);
+  }
+}
+
+// Where this lane points at its warp's 16 columns of scores, for `over_queries`.
+template <int ROWS>
+DEVICE u32 columns_of(T* scores) {
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  return shared_address(score_cell<ROWS>(scores, lane / 16 * 8 + lane % 8, 2 * warp + lane / 8 % 2));
+}
+
+// c += those columns, transposed, · all rows of `right`, from step K of 16 on.
+template <int TILES, int PLANES, int K = 0>
+DEVICE void over_queries(float (&c)[4 * PLANES][4], u32 columns, Lanes right) {
+  using S = Sizes<TILES, PLANES>;
+  if constexpr (K < S::WARPS_) {
+    u32 a[4];
+    load_transposed<32 * K * S::ROWS>(a, columns);
+    inner<PLANES, 2 * S::PLANE, 1024 * K>(c, a[0], a[1], a[2], a[3], right);
+    over_queries<TILES, PLANES, K + 1>(c, columns, right);
   }
 }
 
@@ -391,7 +450,7 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, t = lane % 4;
   int i0 = warp * 16 + lane / 4, i1 = i0 + 8;  // this lane's queries, and keys
   Window w = window_of_block(MAP_VALUES);
-  int windows = w.frameH / windowH * (w.frameW / windowW), relatives = (2 * windowH - 1) * (2 * windowW - 1);
+  int relatives = (2 * windowH - 1) * (2 * windowW - 1);
   bool padding = w.frameH != height || w.frameW != width;
   char* behind = reinterpret_cast<char*>(slots + (S::LARGE ? 2 * TILES * S::THREADS : 0));
   Places own = prepare<S::ROWS>(behind, w, table, head, heads, n);
@@ -417,11 +476,10 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
     }
   }
   int turn = 0;
-  for (int index = blockIdx.y; index < batch * windows; index += gridDim.y, turn ^= 1) {
+  for (Range at = range_of_block(w, batch); at.index < at.last; next(at, w), turn ^= 1) {
     int* places = own.places + turn * S::ROWS;
-    int picture = index / windows;
-    enter(w, index % windows, places, S::ROWS, n);
-    i64 first = static_cast<i64>(picture) * height * width;
+    write_places(w, places, S::ROWS, n);
+    i64 first = static_cast<i64>(at.picture) * height * width;
     rows.qkv = qkv + first * 3 * channels + head * d;
     __syncthreads();  // places are there, and all have left the last window
     load_keys<TILES, PLANES>(keys, values, rows, places);
@@ -446,7 +504,7 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
     }
     dot0 = quad_sum(dot0);
     dot1 = quad_sum(dot1);
-    const float* own_lse = lse + (static_cast<i64>(index) * heads + head) * n;
+    const float* own_lse = lse + (static_cast<i64>(at.index) * heads + head) * n;
     float m0 = s0 < 0 ? POSITIVE_INFINITY : LOG2E * own_lse[i0];
     float m1 = s1 < 0 ? POSITIVE_INFINITY : LOG2E * own_lse[i1];
 #pragma unroll
@@ -459,7 +517,7 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
     wait_for_copies();
     __syncthreads();  // the window is there
     bool seam = seamed(w);
-    u32 ds[TILES][2];
+    u32 held[S::LARGE ? TILES : 1][2];  // ds, where it has to wait until p has been read
 #pragma unroll
     for (int tile = 0; tile < TILES; tile++) {
       float s[4], dp[4];
@@ -481,27 +539,39 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
         add(sum[S::LARGE ? 0 : tile][0], a);
         add(sum[S::LARGE ? 0 : tile][1], b);
       }
-      ds[tile][0] = pack_pair(a.first, a.second);
-      ds[tile][1] = pack_pair(b.first, b.second);
-      if (!S::LARGE) put_scores<S::ROWS>(slopes, ds[tile], i0, tile);
+      u32 ds[2] = {pack_pair(a.first, a.second), pack_pair(b.first, b.second)};
+      if (S::LARGE) {
+        held[S::LARGE ? tile : 0][0] = ds[0];
+        held[S::LARGE ? tile : 0][1] = ds[1];
+      } else {
+        put_scores<S::ROWS>(slopes, ds, i0, tile);
+      }
     }
     T* to = dqkv + first * 3 * channels + head * d;
     T* to0 = s0 < 0 ? nullptr : to + s0 * 3 * channels;
     T* to1 = s1 < 0 ? nullptr : to + s1 * 3 * channels;
     float out[4 * PLANES][4];
-    over_keys<TILES, PLANES>(out, ds, keys);
+    clear<PLANES>(out);
+    if constexpr (S::LARGE) {
+      over_keys<TILES, PLANES>(out, held, lanes_of(keys));
+    } else {
+      __syncwarp();  // these rows are this warp's own
+      over_stored_keys<TILES, PLANES>(out, slopes, lanes_of(keys));
+    }
     store_rows<PLANES>(to0, to1, out, root, root, d);
     __syncthreads();  // p, and where it has a place of its own ds, is there
-    over_queries<TILES, PLANES>(out, scores, rises);
+    clear<PLANES>(out);
+    over_queries<TILES, PLANES>(out, columns_of<S::ROWS>(scores), lanes_of(rises));
     store_rows<PLANES>(to0 ? to0 + 2 * channels : nullptr, to1 ? to1 + 2 * channels : nullptr, out, 1, 1, d);
     if (padding) add_padded<PLANES>(warp_padded + 32 * PLANES, out, s0 == -1, s1 == -1, 1);
     if (S::LARGE) {
       __syncthreads();  // all have read p
 #pragma unroll
-      for (int tile = 0; tile < TILES; tile++) put_scores<S::ROWS>(slopes, ds[tile], i0, tile);
+      for (int tile = 0; tile < TILES; tile++) put_scores<S::ROWS>(slopes, held[S::LARGE ? tile : 0], i0, tile);
       __syncthreads();
     }
-    over_queries<TILES, PLANES>(out, slopes, queries);
+    clear<PLANES>(out);
+    over_queries<TILES, PLANES>(out, columns_of<S::ROWS>(slopes), lanes_of(queries));
     store_rows<PLANES>(to0 ? to0 + channels : nullptr, to1 ? to1 + channels : nullptr, out, root, root, d);
     if (padding) add_padded<PLANES>(warp_padded, out, s0 == -1, s1 == -1, root);
   }
