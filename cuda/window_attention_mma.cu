@@ -8,9 +8,9 @@
 //
 //   forward   a warp's 16 queries stay in registers, and so do their scores: S = Q Kᵀ is accumulated
 //             where P V wants its left side.  p = 2^(s − max), y = P V / Σ p
-//   backward  1. by queries: P from the log-sum-exp, dP = dY Vᵀ, D = Σ_j p dp, dS = P (dP − D),
+//   backward  1. by queries: P from the log-sum-exp, dP = dY Vᵀ, D = dy·y, dS = P (dP − D),
 //                dQ = dS K, P and dS to shared memory as halves; dS added up in fp32 over the block's
-//                windows, each lane its own elements
+//                windows, each lane its own elements, in registers or (TILES 18) in shared memory
 //             2. by keys: dV = Pᵀ dY, dK = dSᵀ Q
 //             At its end a block folds its sum of dS into the table's rows, in order, and a second
 //             kernel adds the blocks' parts in order: a part a block, not one a window.
@@ -22,7 +22,7 @@
 // the row, so that neither those reads nor transposed ones meet a bank twice. The table waits as fp32 times
 // log₂e, behind it as many −∞ as a query can reach, where the positions beyond N point.
 //
-// Bytes: forward 4·B·H·W·C·s, backward 7·B·H·W·C·s and a part a block. Operations on the tensor
+// Bytes: forward 4·B·H·W·C·s, backward 8·B·H·W·C·s and a part a block. Operations on the tensor
 // cores: 4·R·8·TILES·d a window and head forward, 10·R²·d backward, R = 16·⌈TILES/2⌉.
 #include "mma.cuh"
 #include "window.cuh"
@@ -535,9 +535,6 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
       if (S::LARGE) {
         add(slots[2 * tile * S::THREADS + threadIdx.x], a);
         add(slots[(2 * tile + 1) * S::THREADS + threadIdx.x], b);
-      } else {
-        add(sum[S::LARGE ? 0 : tile][0], a);
-        add(sum[S::LARGE ? 0 : tile][1], b);
       }
       u32 ds[2] = {pack_pair(a.first, a.second), pack_pair(b.first, b.second)};
       if (S::LARGE) {
@@ -545,6 +542,16 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
         held[S::LARGE ? tile : 0][1] = ds[1];
       } else {
         put_scores<S::ROWS>(slopes, ds, i0, tile);
+      }
+    }
+    if constexpr (!S::LARGE) {
+      // Here and not in the loop above, where registers are short.
+#pragma unroll
+      for (int tile = 0; tile < TILES; tile++) {
+        u32 a = *reinterpret_cast<const u32*>(score_cell<S::ROWS>(slopes, i0, tile) + 2 * t);
+        u32 b = *reinterpret_cast<const u32*>(score_cell<S::ROWS>(slopes, i1, tile) + 2 * t);
+        add(sum[tile][0], Pair{lower(a), upper(a)});
+        add(sum[tile][1], Pair{lower(b), upper(b)});
       }
     }
     T* to = dqkv + first * 3 * channels + head * d;
