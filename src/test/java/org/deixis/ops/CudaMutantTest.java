@@ -107,37 +107,37 @@ class CudaMutantTest {
               ""),
           Mutant.ofTensorCores(
               "gradients of keys begin before all queries are done",
-              "window_attention_mma.cu",
+              "window_attention_mma_backward.cu",
               "    __syncthreads();  // p, and where it has a place of its own ds, is there\n",
               ""),
           Mutant.ofTensorCores(
               "p is overwritten while others read it",
-              "window_attention_mma.cu",
+              "window_attention_mma_backward.cu",
               "      __syncthreads();  // all have read p\n",
               ""),
           Mutant.ofTensorCores(
               "a fragment's second half repeats the first",
-              "window_attention_mma.cu",
+              "window_attention_mma_backward.cu",
               "2 * warp + lane / 8 % 2)",
               "2 * warp)"),
           Mutant.ofTensorCores(
               "the table is read one key to the right",
-              "window_attention_mma.cu",
+              "window_tiles.cuh",
               "low[o.second]",
               "low[o.first]"),
           Mutant.ofTensorCores(
               "the last key of a tile sees through the shift's mask",
-              "window_attention_mma.cu",
+              "window_tiles.cuh",
               "  if (second != lowSide) s[3] += MASKED * LOG2E;\n",
               ""),
           Mutant.ofTensorCores(
               "a block's last window is left out",
-              "window_attention_mma.cu",
+              "window_tiles.cuh",
               "min(first + each, all)",
               "min(first + each, all) - 1"),
           Mutant.ofTensorCores(
               "padded keys give the bias no gradient",
-              "window_attention_mma.cu",
+              "window_attention_mma_backward.cu",
               "padding && c >= d",
               "false && c >= d"));
 
