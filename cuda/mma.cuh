@@ -46,9 +46,23 @@ DEVICE void mma(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
   }
 }
 
-DEVICE void load_transposed(u32 (&w)[4], const void* row) {
-  if (reinterpret_cast<u64>(row) & 15) __builtin_trap();  // as the device would
-  u32 own[1] = {static_cast<u32>(static_cast<const char*>(row) - deixis_host::shared)};
+DEVICE u32 shared_address(const void* p) {
+  return static_cast<u32>(static_cast<const char*>(p) - deixis_host::shared);
+}
+
+template <int OFFSET>
+DEVICE void load_straight(u32 (&w)[4], u32 row) {
+  u32 own[1] = {row + OFFSET};
+  if (own[0] & 15) __builtin_trap();  // as the device would
+  const deixis_host::Words* all = deixis_host::share(own, 1);
+  int g = deixis_lane() / 4, t = deixis_lane() % 4;
+  for (int m = 0; m < 4; m++) memcpy(w + m, deixis_host::shared + all[m * 8 + g].word[0] + 4 * t, sizeof(w[m]));
+}
+
+template <int OFFSET>
+DEVICE void load_transposed(u32 (&w)[4], u32 row) {
+  u32 own[1] = {row + OFFSET};
+  if (own[0] & 15) __builtin_trap();
   const deixis_host::Words* all = deixis_host::share(own, 1);
   int g = deixis_lane() / 4, t = deixis_lane() % 4;
   for (int m = 0; m < 4; m++) {
@@ -80,19 +94,19 @@ DEVICE void wait_for_copies() {}
 // c += A B.
 DEVICE void mma(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
 #if __CUDA_ARCH__ < 800
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a0), "r"(a1), "r"(b0));
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a2), "r"(a3), "r"(b1));
 #elif DEIXIS_T == 1
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 #else
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
@@ -105,13 +119,24 @@ DEVICE u32 shared_address(const void* p) {
   return at;
 }
 
-// Four 8×8 matrices of halves from shared memory, transposed: lane 8m + r brings the address of row
-// r of matrix m (16 bytes, aligned), and gets of matrix m rows 2t and 2t + 1 of column g. So rows of
-// a matrix that runs over k give fragments of B, or of a transposed A.
-DEVICE void load_transposed(u32 (&w)[4], const void* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+// Four 8×8 matrices of halves from shared memory: lane 8m + r brings the address of row r of matrix m
+// (16 bytes, aligned; OFFSET is added, in the instruction and not in a register), and gets of matrix
+// m columns 2t and 2t + 1 of row g.
+template <int OFFSET>
+DEVICE void load_straight(u32 (&w)[4], u32 row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                : "=r"(w[0]), "=r"(w[1]), "=r"(w[2]), "=r"(w[3])
-               : "r"(shared_address(row))
+               : "r"(row), "n"(OFFSET)
+               : "memory");
+}
+
+// The same, transposed: rows 2t and 2t + 1 of column g. So rows of a matrix that runs over k give
+// fragments of B, or of a transposed A.
+template <int OFFSET>
+DEVICE void load_transposed(u32 (&w)[4], u32 row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
+               : "=r"(w[0]), "=r"(w[1]), "=r"(w[2]), "=r"(w[3])
+               : "r"(row), "n"(OFFSET)
                : "memory");
 }
 

@@ -18,5 +18,5 @@ for file in *.cu; do
     awk '/Compiling entry/ { split($0, q, "\x27"); name = q[2] }
       /spill stores/ { spill = 0; n = split($0, w, " "); for (i = 1; i < n; i++) if (w[i + 2] == "spill" && w[i + 1] == "bytes") spill += w[i] }
       /Used .* registers/ { n = split($0, w, " "); k = 0; for (i = 2; i <= n; i++) if (w[i] ~ /^registers/) r[k++] = w[i - 1];
-        printf "| `%s` | %s | %s | %d |\n", name, r[0], r[1], spill }' | sort
+        printf "| `%s` | %s | %s | %d |\n", name, (k > 1 ? r[0] : "–"), r[k - 1], spill }' | sort
 done

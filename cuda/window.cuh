@@ -11,16 +11,16 @@
 struct Window {
   int height, width, windowH, windowW, shiftH, shiftW, padFirst;
   int frameH, frameW, top, left;
+  int turnH, turnW, spanH, spanW;  // the cyclic shift, below the span that it is cyclic in
 
   // Map index that position n of the window reads, −1 for padding.
   DEVICE_MEMBER int source(int n) const {
     int i = top + n / windowW, j = left + n % windowW;
-    if (padFirst) {
-      int y = (i + shiftH) % frameH, x = (j + shiftW) % frameW;
-      return y >= height || x >= width ? -1 : y * width + x;
-    }
-    if (i >= height || j >= width) return -1;
-    return (i + shiftH) % height * width + (j + shiftW) % width;
+    if (!padFirst && (i >= height || j >= width)) return -1;
+    int y = i + turnH, x = j + turnW;
+    if (y >= spanH) y -= spanH;
+    if (x >= spanW) x -= spanW;
+    return y >= height || x >= width ? -1 : y * width + x;
   }
   // Which side of the seams a position lies on.
   DEVICE_MEMBER int side(int n) const {
@@ -38,9 +38,13 @@ struct Window {
 DEVICE Window window_of_block(MAP_ARGUMENTS) {
   (void)heads;
   (void)d;
-  Window w = {height, width, windowH, windowW, shiftH, shiftW, padFirst, 0, 0, 0, 0};
+  Window w = {height, width, windowH, windowW, shiftH, shiftW, padFirst, 0, 0, 0, 0, 0, 0, 0, 0};
   w.frameH = (height + windowH - 1) / windowH * windowH;
   w.frameW = (width + windowW - 1) / windowW * windowW;
+  w.spanH = padFirst ? w.frameH : height;
+  w.spanW = padFirst ? w.frameW : width;
+  w.turnH = shiftH % w.spanH;
+  w.turnW = shiftW % w.spanW;
   int columns = w.frameW / windowW;
   w.top = static_cast<int>(blockIdx.x) / columns * windowH;
   w.left = static_cast<int>(blockIdx.x) % columns * windowW;

@@ -126,7 +126,7 @@ std::string where() {
 }
 
 // Runs one block to its end; false, with last_error set, when its threads wait for each other.
-bool run_block(const std::vector<unsigned>& order) {
+bool run_block(const std::vector<std::vector<unsigned>>& order) {
   size_t n = fibers.size();
   for (Warp& w : warps) w.generation = w.arrived = 0;
   for (Fiber& f : fibers) {
@@ -137,18 +137,25 @@ bool run_block(const std::vector<unsigned>& order) {
   size_t done = 0;
   while (done < n) {
     bool moved = false;
-    for (unsigned i : order) {
-      Fiber& f = fibers[i];
-      if (f.state == State::WARP && warps[f.warp].generation > f.generation) f.state = State::READY;
-      if (f.state != State::READY) continue;
-      if (!f.sp) start(f);
-      running = &f;
-      thread_index = &f.index;
-      deixis_switch(&scheduler_sp, f.sp);
-      moved = true;
-      if (f.state == State::DONE) {
-        done++;
-        stacks.push_back(f.stack);
+    // A warp runs as far as it can before the next one does: shuffles would otherwise keep warps in
+    // step, and hide that a barrier is missing between them.
+    for (const std::vector<unsigned>& threads : order) {
+      for (bool again = true; again;) {
+        again = false;
+        for (unsigned i : threads) {
+          Fiber& f = fibers[i];
+          if (f.state == State::WARP && warps[f.warp].generation > f.generation) f.state = State::READY;
+          if (f.state != State::READY) continue;
+          if (!f.sp) start(f);
+          running = &f;
+          thread_index = &f.index;
+          deixis_switch(&scheduler_sp, f.sp);
+          moved = again = true;
+          if (f.state == State::DONE) {
+            done++;
+            stacks.push_back(f.stack);
+          }
+        }
       }
     }
     if (moved) continue;
@@ -213,7 +220,8 @@ struct Function {
   Entry entry;
 };
 
-std::vector<unsigned> thread_order(size_t n) {
+// Threads by warps, warps in the order of their first thread.
+std::vector<std::vector<unsigned>> thread_order(size_t n) {
   std::vector<unsigned> order(n);
   for (size_t i = 0; i < n; i++) order[i] = i;
   const char* wish = getenv("DEIXIS_HOST_ORDER");
@@ -223,7 +231,17 @@ std::vector<unsigned> thread_order(size_t n) {
     std::mt19937 random(atoi(wish));
     std::shuffle(order.begin(), order.end(), random);
   }
-  return order;
+  std::vector<std::vector<unsigned>> whole;
+  std::vector<size_t> place((n + 31) / 32, n);
+  for (unsigned i : order) {
+    size_t& at = place[i / 32];
+    if (at == n) {
+      at = whole.size();
+      whole.emplace_back();
+    }
+    whole[at].push_back(i);
+  }
+  return whole;
 }
 }  // namespace
 
@@ -414,7 +432,7 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
     fibers[i].warp = i / 32;
     warps[i / 32].size++;
   }
-  std::vector<unsigned> order = thread_order(n);
+  std::vector<std::vector<unsigned>> order = thread_order(n);
   std::vector<unsigned char> memory(shared_bytes + 2 * GUARD + 64);
   auto* base = reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(memory.data()) + GUARD + 31) / 32 * 32);
   shared = reinterpret_cast<char*>(base);

@@ -31,9 +31,18 @@ class CudaMutantTest {
    * @param right its text, found exactly once
    * @param wrong what takes its place
    * @param operations whose cases run the kernel
+   * @param dtype that the kernel is for
    */
   private record Mutant(
-      String name, String file, String right, String wrong, List<String> operations) {}
+      String name, String file, String right, String wrong, List<String> operations, DType dtype) {
+    Mutant(String name, String file, String right, String wrong, List<String> operations) {
+      this(name, file, right, wrong, operations, DType.F32);
+    }
+
+    static Mutant ofTensorCores(String name, String file, String right, String wrong) {
+      return new Mutant(name, file, right, wrong, List.of("window_attention"), DType.F16);
+    }
+  }
 
   private static final List<Mutant> MUTANTS =
       List.of(
@@ -129,7 +138,7 @@ class CudaMutantTest {
               List.of("region_pool")),
           new Mutant(
               "the shift's mask is dropped",
-              "window_attention.cu",
+              "window.cuh",
               "#define MASKED -100.0f",
               "#define MASKED 0.0f",
               List.of("window_attention")),
@@ -162,7 +171,47 @@ class CudaMutantTest {
               "elementwise.cu",
               "q[k] = load_pack(from);",
               "q[k] = load_pack(at(s, i) >= N ? from - N : from);",
-              List.of("add")));
+              List.of("add")),
+          Mutant.ofTensorCores(
+              "a product begins before its keys are there",
+              "window_attention_mma.cu",
+              "    __syncthreads();  // keys and values are there\n",
+              ""),
+          Mutant.ofTensorCores(
+              "gradients of keys begin before all queries are done",
+              "window_attention_mma_backward.cu",
+              "    __syncthreads();  // p, and where it has a place of its own ds, is there\n",
+              ""),
+          Mutant.ofTensorCores(
+              "p is overwritten while others read it",
+              "window_attention_mma_backward.cu",
+              "      __syncthreads();  // all have read p\n",
+              ""),
+          Mutant.ofTensorCores(
+              "a fragment's second half repeats the first",
+              "window_attention_mma_backward.cu",
+              "2 * warp + lane / 8 % 2)",
+              "2 * warp)"),
+          Mutant.ofTensorCores(
+              "the table is read one key to the right",
+              "window_tiles.cuh",
+              "low[o.second]",
+              "low[o.first]"),
+          Mutant.ofTensorCores(
+              "the last key of a tile sees through the shift's mask",
+              "window_tiles.cuh",
+              "  if (second != lowSide) s[3] += MASKED * LOG2E;\n",
+              ""),
+          Mutant.ofTensorCores(
+              "a block's last window is left out",
+              "window_tiles.cuh",
+              "min(first + each, all)",
+              "min(first + each, all) - 1"),
+          Mutant.ofTensorCores(
+              "padded keys give the bias no gradient",
+              "window_attention_mma_backward.cu",
+              "padding && c >= d",
+              "false && c >= d"));
 
   @TempDir Path folder;
 
@@ -190,7 +239,7 @@ class CudaMutantTest {
       }
       run++;
       try {
-        OpCaseTest.compare(c, backend, DType.F32, 2e-5);
+        OpCaseTest.compare(c, backend, mutant.dtype(), mutant.dtype() == DType.F32 ? 2e-5 : 5e-3);
       } catch (AssertionError | IllegalStateException e) {
         return; // noticed
       }

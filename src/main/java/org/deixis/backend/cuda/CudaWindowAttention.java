@@ -13,6 +13,7 @@ import org.deixis.core.Shape;
 final class CudaWindowAttention {
   private static final String PLAIN = "window_attention";
   private static final String TENSOR = "window_attention_mma";
+  private static final String TENSOR_BACKWARD = "window_attention_mma_backward";
 
   /** As in the plain file. */
   private static final int WARPS = 4;
@@ -236,7 +237,7 @@ final class CudaWindowAttention {
     int columns = Math.toIntExact(dTable.size() + (dBias == null ? 0 : dBias.size()));
     DeviceBuffer parts = memory.scratch((long) groups * columns * Float.BYTES);
     try {
-      map(kernels.of(TENSOR, v.name("window_attention_backward"), qkv), s)
+      map(kernels.of(TENSOR_BACKWARD, v.name("window_attention_backward"), qkv), s)
           .i(s.batch())
           .p(qkv)
           .p(bias)
@@ -248,7 +249,7 @@ final class CudaWindowAttention {
           .p(parts)
           .grid(s.heads(), groups, 1, v.threads(), 1, v.backward(s));
       kernels
-          .of(TENSOR, "window_attention_parts", qkv)
+          .of(TENSOR_BACKWARD, "window_attention_parts", qkv)
           .i(groups)
           .i((int) dTable.size())
           .i(dBias == null ? 0 : (int) dBias.size())

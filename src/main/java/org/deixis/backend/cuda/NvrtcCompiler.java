@@ -25,7 +25,8 @@ public final class NvrtcCompiler implements KernelCompiler {
   private static final Logger LOG = LoggerFactory.getLogger(NvrtcCompiler.class);
 
   /** What kernel files include. */
-  private static final List<String> HEADERS = List.of("common.cuh", "mma.cuh", "window.cuh");
+  private static final List<String> HEADERS =
+      List.of("common.cuh", "mma.cuh", "window.cuh", "window_tiles.cuh");
 
   private final Path cache;
 

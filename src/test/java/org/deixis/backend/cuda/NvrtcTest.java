@@ -88,7 +88,7 @@ class NvrtcTest {
                 NvrtcCompiler.build(
                     "broken.cu",
                     "#include \"common.cuh\"\nKERNEL void f(T* y) {\n  y[0] = nothing;\n}\n",
-                    List.of(Files.readString(Path.of("cuda/common.cuh")), "", ""),
+                    List.of(Files.readString(Path.of("cuda/common.cuh")), "", "", ""),
                     List.of("--gpu-architecture=sm_90"),
                     true));
     assertTrue(e.getMessage().contains("broken.cu(3)"), e.getMessage());
