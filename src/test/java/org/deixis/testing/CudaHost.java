@@ -75,7 +75,9 @@ public final class CudaHost {
           "-Wl,-soname,libcublasLt.so.13",
           "-o",
           cublasLt.toString(),
-          SOURCES.resolve("host/cublaslt.cpp").toString());
+          SOURCES.resolve("host/cublaslt.cpp").toString(),
+          "-L" + BUILT,
+          "-l:libcuda.so.1");
       // The bindings ask for two more libraries, and we call nothing in them.
       Path empty = BUILT.resolve("empty.cpp");
       Files.writeString(empty, "");

@@ -2,8 +2,6 @@ package org.deixis.backend.cuda;
 
 import java.nio.ByteBuffer;
 import java.util.List;
-import org.bytedeco.cuda.global.cudart;
-import org.bytedeco.javacpp.BytePointer;
 import org.deixis.backend.AdamW;
 import org.deixis.backend.Array;
 import org.deixis.backend.Attention;
@@ -25,6 +23,7 @@ import org.deixis.core.DType;
  */
 public final class CudaBackend implements Backend {
   private final Driver driver;
+  private final Staging staging;
   private final DeviceMemory memory;
   private final Products products;
   private final CudaMoves moves;
@@ -45,6 +44,7 @@ public final class CudaBackend implements Backend {
    */
   public CudaBackend(KernelCompiler compiler, boolean caching, boolean cublas) {
     driver = new Driver();
+    staging = new Staging(driver);
     memory = new DeviceMemory(this, driver, caching);
     Kernels kernels = new Kernels(driver, compiler);
     moves = new CudaMoves(kernels, memory);
@@ -56,7 +56,7 @@ public final class CudaBackend implements Backend {
     attention = new CudaAttention(kernels, memory, products, moves);
     geometry = new CudaGeometry(kernels);
     loss = new CudaLoss(kernels, memory);
-    optimizer = new CudaOptimizer(driver, kernels, memory);
+    optimizer = new CudaOptimizer(driver, staging, kernels, memory);
   }
 
   @Override
@@ -84,17 +84,9 @@ public final class CudaBackend implements Backend {
     if (target.bytes() == 0) {
       return;
     }
-    ByteBuffer part = source.slice(source.position(), Math.toIntExact(target.bytes()));
-    ByteBuffer direct =
-        part.isDirect() ? part : ByteBuffer.allocateDirect(part.remaining()).put(part).flip();
-    driver.enter();
-    // Pageable memory: the driver has taken its copy when the call returns.
-    try (BytePointer host = new BytePointer(direct)) {
-      Driver.check(
-          cudart.cuMemcpyHtoDAsync(
-              DeviceBuffer.address(target), host, target.bytes(), driver.stream()),
-          "upload");
-    }
+    staging.upload(
+        source.slice(source.position(), Math.toIntExact(target.bytes())),
+        DeviceBuffer.address(target));
   }
 
   @Override
@@ -103,19 +95,9 @@ public final class CudaBackend implements Backend {
       driver.synchronize();
       return;
     }
-    ByteBuffer part = target.slice(target.position(), Math.toIntExact(source.bytes()));
-    ByteBuffer direct = part.isDirect() ? part : ByteBuffer.allocateDirect(part.remaining());
-    driver.enter();
-    try (BytePointer host = new BytePointer(direct)) {
-      Driver.check(
-          cudart.cuMemcpyDtoHAsync(
-              host, DeviceBuffer.address(source), source.bytes(), driver.stream()),
-          "download");
-      driver.synchronize();
-    }
-    if (direct != part) {
-      part.put(direct);
-    }
+    staging.download(
+        DeviceBuffer.address(source),
+        target.slice(target.position(), Math.toIntExact(source.bytes())));
   }
 
   @Override
@@ -128,6 +110,7 @@ public final class CudaBackend implements Backend {
     optimizer.close();
     products.close();
     memory.trim();
+    staging.close();
     driver.close();
   }
 

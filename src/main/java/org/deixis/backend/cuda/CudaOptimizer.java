@@ -4,7 +4,6 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.List;
 import org.bytedeco.cuda.global.cudart;
-import org.bytedeco.javacpp.BytePointer;
 import org.deixis.backend.AdamW;
 import org.deixis.backend.Array;
 
@@ -47,12 +46,7 @@ final class CudaOptimizer {
         address = made[0];
         capacity = bytes;
       }
-      // From pageable memory: the driver has its own copy when the call returns.
-      try (BytePointer host = new BytePointer(wanted)) {
-        Driver.check(
-            cudart.cuMemcpyHtoDAsync(address, host, bytes, driver.stream()),
-            "upload of the optimiser's table");
-      }
+      staging.upload(wanted, address);
       content = wanted;
     }
 
@@ -72,13 +66,15 @@ final class CudaOptimizer {
   }
 
   private final Driver driver;
+  private final Staging staging;
   private final Kernels kernels;
   private final DeviceMemory memory;
   private final Table gradients = new Table();
   private final Table parameters = new Table();
 
-  CudaOptimizer(Driver driver, Kernels kernels, DeviceMemory memory) {
+  CudaOptimizer(Driver driver, Staging staging, Kernels kernels, DeviceMemory memory) {
     this.driver = driver;
+    this.staging = staging;
     this.kernels = kernels;
     this.memory = memory;
   }
@@ -94,7 +90,7 @@ final class CudaOptimizer {
   }
 
   private static ByteBuffer table(int bytes) {
-    return ByteBuffer.allocateDirect(Math.max(1, bytes)).order(ByteOrder.nativeOrder());
+    return ByteBuffer.allocate(Math.max(1, bytes)).order(ByteOrder.nativeOrder());
   }
 
   synchronized void norm(List<Array> all, double maxNorm, Array control) {
