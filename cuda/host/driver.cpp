@@ -342,6 +342,7 @@ int cuMemFree_v2(uint64_t address) {
   if (it == allocations.end()) return fail(INVALID_VALUE, "cuMemFree of an address that cuMemAlloc did not give");
   if (int code = outside_capture("cuMemFree")) return code;
   int code = drain_all();
+  forget(address, it->second);
   in_use -= it->second;
   allocations.erase(it);
   free(reinterpret_cast<char*>(address) - GUARD);
@@ -422,9 +423,11 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
   auto* packed = static_cast<const char*>(extra[1]);
   std::vector<uint64_t> words((*static_cast<size_t*>(extra[3]) + 7) / 8);
   memcpy(words.data(), packed, *static_cast<size_t*>(extra[3]));
-  return submit(stream, k->name.c_str(), [=] {
+  std::lock_guard<std::mutex> g(lock);
+  auto run = [=] {
     return run_kernel(*k, {gx, gy, gz}, {bx, by, bz}, shared_bytes, reinterpret_cast<const char*>(words.data()));
-  });
+  };
+  return give(stream, {k->name, run, words}, false);
 }
 int cuGetErrorName(int, const char** name) { return *name = "CUDA_ERROR", 0; }
 int cuGetErrorString(int, const char** text) { return *text = last_error.c_str(), 0; }

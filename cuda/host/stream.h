@@ -21,9 +21,11 @@ int fail(int code, const std::string& why) {
 struct Work {
   std::string what;
   std::function<int()> run;
+  std::vector<uint64_t> arguments;  // of a kernel, addresses among them
 };
 struct Graph {
   std::vector<Work> nodes;
+  std::string stale;  // the node whose memory was freed
 };
 struct Stream {
   std::deque<Work> pending;
@@ -91,6 +93,14 @@ int give(void* stream, Work work, bool put_off) {
   return put_off ? 0 : drain(s);
 }
 
+// Graphs that were made with this memory cannot be launched any more.
+void forget(uint64_t address, size_t bytes) {
+  for (Graph* e : executables)
+    for (Work& node : e->nodes)
+      for (uint64_t word : node.arguments)
+        if (word >= address && word < address + bytes) e->stale = node.what;
+}
+
 bool page_locked(const void* p, size_t bytes) {
   auto address = reinterpret_cast<uintptr_t>(p);
   auto it = pinned.upper_bound(address);
@@ -104,13 +114,13 @@ int host_copy(const char* what, void* stream, const void* host, size_t bytes, st
   bool locked = page_locked(host, bytes);
   auto* s = static_cast<Stream*>(stream);
   if (!locked && streams.count(s) && s->capture) return spoil(s, std::string(what) + " with pageable memory");
-  return give(stream, {what, std::move(copy)}, locked);
+  return give(stream, {what, std::move(copy), {}}, locked);
 }
 }  // namespace
 
 int submit(void* stream, const char* what, std::function<int()> work) {
   std::lock_guard<std::mutex> g(lock);
-  return give(stream, {what, std::move(work)}, false);
+  return give(stream, {what, std::move(work), {}}, false);
 }
 }  // namespace deixis_host
 
@@ -245,6 +255,7 @@ int cuGraphLaunch(void* executable, void* stream) {
   if (!executables.count(e)) return fail(INVALID_VALUE, "cuGraphLaunch: no such graph");
   if (!streams.count(s)) return fail(INVALID_VALUE, "cuGraphLaunch: no such stream");
   if (s->capture) return spoil(s, "cuGraphLaunch");
+  if (!e->stale.empty()) return fail(ILLEGAL_ADDRESS, "graph node " + e->stale + " uses memory that was freed");
   if (int code = drain(s)) return code;
   for (Work& node : e->nodes)
     if (int code = node.run()) return fail(code, "graph node " + node.what + ": " + last_error);

@@ -60,6 +60,11 @@ public interface Backend extends AutoCloseable {
   /** Waits until everything asked for is done. */
   void synchronize();
 
+  /** Recording and replay of calls, or null where the device has none. */
+  default Graphs graphs() {
+    return null;
+  }
+
   @Override
   void close();
 

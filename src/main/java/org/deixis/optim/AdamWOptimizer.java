@@ -96,9 +96,35 @@ public final class AdamWOptimizer implements AutoCloseable {
     return seed;
   }
 
-  /** One update with the gradients that the parameters hold, which are then dropped. */
+  /** {@link #rate} and {@link #update}. */
   public void step(double rate) {
+    rate(rate);
+    update();
+  }
+
+  /** Tells the device the learning rate of the coming updates. */
+  public void rate(double rate) {
     backend.fill(slot(AdamW.LR), rate);
+  }
+
+  /** Whether a parameter holds a gradient. */
+  public boolean holdsGradients() {
+    return trained.stream().anyMatch(t -> t.parameter.gradient() != null);
+  }
+
+  /**
+   * A number that differs once a parameter is read from other memory or is trained or not otherwise
+   * than before: then steps that were captured are no longer valid.
+   */
+  public long layout() {
+    return trained.stream().mapToLong(t -> t.parameter.layout()).sum();
+  }
+
+  /**
+   * One update with the gradients that the parameters hold, which are then dropped. All that it
+   * depends on is on the device, so that it can be captured and replayed.
+   */
+  public void update() {
     List<Array> gradients = new ArrayList<>();
     List<AdamW.Slot> slots = new ArrayList<>();
     for (Trained t : trained) {

@@ -220,7 +220,6 @@ public final class Trainer {
   }
 
   private Outcome loop(Session s) {
-    TrainingStep step = new TrainingStep(backend, model, config.loss(), s.optimizer);
     Schedule rates = config.rates();
     ProgressBar bar = new ProgressBar(console, "train", s.step, config.steps());
     long begun = System.nanoTime();
@@ -228,38 +227,40 @@ public final class Trainer {
     long expressions = 0;
     String note = "";
     backend.memory().resetPeak();
-    while (s.step < config.steps() && !stop) {
-      List<Batch> batches = new ArrayList<>();
-      for (int i = 0; i < config.accumulate(); i++) {
-        batches.add(s.loader.next());
-        expressions += batches.get(i).expressions();
+    try (TrainingStep step = new TrainingStep(backend, model, config.loss(), s.optimizer)) {
+      while (s.step < config.steps() && !stop) {
+        List<Batch> batches = new ArrayList<>();
+        for (int i = 0; i < config.accumulate(); i++) {
+          batches.add(s.loader.next());
+          expressions += batches.get(i).expressions();
+        }
+        boolean read = (s.step + 1) % config.logEvery() == 0 || s.step + 1 == config.steps();
+        double rate = config.rate() * rates.factor(s.step);
+        TrainingStep.Losses losses =
+            step.run(
+                s.step,
+                batches,
+                rate,
+                read,
+                s.mining == null ? null : (b, each) -> s.mining.update(b.samples(), each));
+        s.step++;
+        if (read) {
+          long now = System.nanoTime();
+          AdamWOptimizer.Status status = s.optimizer.status();
+          check(s, losses, status, batches);
+          note = log(s, losses, status, rate, expressions / ((now - marked) / 1e9));
+          marked = now;
+          expressions = 0;
+        }
+        batches.forEach(s.loader::recycle);
+        if (s.step % config.saveEvery() == 0 && s.step < config.steps()) {
+          save(s);
+        }
+        if (config.evalEvery() > 0 && s.step % config.evalEvery() == 0 && s.step < config.steps()) {
+          evaluate(s);
+        }
+        bar.update(s.step, note);
       }
-      boolean read = (s.step + 1) % config.logEvery() == 0 || s.step + 1 == config.steps();
-      double rate = config.rate() * rates.factor(s.step);
-      TrainingStep.Losses losses =
-          step.run(
-              s.step,
-              batches,
-              rate,
-              read,
-              s.mining == null ? null : (b, each) -> s.mining.update(b.samples(), each));
-      s.step++;
-      if (read) {
-        long now = System.nanoTime();
-        AdamWOptimizer.Status status = s.optimizer.status();
-        check(s, losses, status, batches);
-        note = log(s, losses, status, rate, expressions / ((now - marked) / 1e9));
-        marked = now;
-        expressions = 0;
-      }
-      batches.forEach(s.loader::recycle);
-      if (s.step % config.saveEvery() == 0 && s.step < config.steps()) {
-        save(s);
-      }
-      if (config.evalEvery() > 0 && s.step % config.evalEvery() == 0 && s.step < config.steps()) {
-        evaluate(s);
-      }
-      bar.update(s.step, note);
     }
     bar.close();
     double seconds = (System.nanoTime() - begun) / 1e9;

@@ -9,6 +9,7 @@ import org.deixis.backend.Backend;
 import org.deixis.backend.Binary;
 import org.deixis.backend.Conv2d;
 import org.deixis.backend.Gemm;
+import org.deixis.backend.Graphs;
 import org.deixis.backend.MaskLoss;
 import org.deixis.backend.Memory;
 import org.deixis.backend.PatchGather;
@@ -19,7 +20,7 @@ import org.deixis.core.DType;
 
 /**
  * An NVIDIA GPU: kernels of our own ({@code cuda/*.cu}) through the driver API. Calls are
- * asynchronous, in one stream.
+ * asynchronous, in one stream, and can be captured as graphs.
  */
 public final class CudaBackend implements Backend {
   private final Driver driver;
@@ -34,6 +35,7 @@ public final class CudaBackend implements Backend {
   private final CudaGeometry geometry;
   private final CudaLoss loss;
   private final CudaOptimizer optimizer;
+  private final CudaGraphs graphs;
 
   /**
    * @param compiler of the kernel files
@@ -56,7 +58,8 @@ public final class CudaBackend implements Backend {
     attention = new CudaAttention(kernels, memory, products, moves);
     geometry = new CudaGeometry(kernels);
     loss = new CudaLoss(kernels, memory);
-    optimizer = new CudaOptimizer(driver, staging, kernels, memory);
+    graphs = new CudaGraphs(driver, memory, staging);
+    optimizer = new CudaOptimizer(driver, staging, graphs, kernels, memory);
   }
 
   @Override
@@ -98,6 +101,11 @@ public final class CudaBackend implements Backend {
     staging.download(
         DeviceBuffer.address(source),
         target.slice(target.position(), Math.toIntExact(source.bytes())));
+  }
+
+  @Override
+  public Graphs graphs() {
+    return graphs;
   }
 
   @Override

@@ -9,7 +9,8 @@ import org.deixis.backend.Array;
 
 /**
  * Launches of {@code optimizer.cu}. The table of arrays and the list of pieces are written to the
- * device when they differ from the last call's, which in a training loop is once.
+ * device when they differ from the last call's. A graph has tables of its own, of the addresses
+ * that it was captured with.
  */
 final class CudaOptimizer {
   private static final String FILE = "optimizer";
@@ -29,13 +30,14 @@ final class CudaOptimizer {
     private ByteBuffer content;
     private long address;
     private long capacity;
-    private long piecesAt;
 
-    /** Brings the content to the device, in the order of the stream. */
-    void set(ByteBuffer wanted, long at) {
-      piecesAt = at;
+    /** Brings the content to the device, in the order of the stream; its address there. */
+    long set(ByteBuffer wanted) {
+      if (driver.capturing()) {
+        return graphs.constant(wanted).address();
+      }
       if (wanted.equals(content)) {
-        return;
+        return address;
       }
       driver.enter();
       int bytes = wanted.remaining();
@@ -48,10 +50,7 @@ final class CudaOptimizer {
       }
       staging.upload(wanted, address);
       content = wanted;
-    }
-
-    Launch arguments(Launch launch) {
-      return launch.l(address).l(address + piecesAt).i(PIECE);
+      return address;
     }
 
     void close() {
@@ -67,14 +66,17 @@ final class CudaOptimizer {
 
   private final Driver driver;
   private final Staging staging;
+  private final CudaGraphs graphs;
   private final Kernels kernels;
   private final DeviceMemory memory;
   private final Table gradients = new Table();
   private final Table parameters = new Table();
 
-  CudaOptimizer(Driver driver, Staging staging, Kernels kernels, DeviceMemory memory) {
+  CudaOptimizer(
+      Driver driver, Staging staging, CudaGraphs graphs, Kernels kernels, DeviceMemory memory) {
     this.driver = driver;
     this.staging = staging;
+    this.graphs = graphs;
     this.kernels = kernels;
     this.memory = memory;
   }
@@ -106,9 +108,12 @@ final class CudaOptimizer {
     DeviceBuffer partial = memory.scratch(Math.max(1, count) * (long) Float.BYTES);
     try {
       if (count > 0) {
-        gradients.set(bytes.flip(), head);
-        gradients
-            .arguments(kernels.of(FILE, "gradient_squares", 0))
+        long table = gradients.set(bytes.flip());
+        kernels
+            .of(FILE, "gradient_squares", 0)
+            .l(table)
+            .l(table + head)
+            .i(PIECE)
             .p(partial)
             .grid(count, 1, 1, Kernels.THREADS, 1, Kernels.SCRATCH);
       }
@@ -147,9 +152,12 @@ final class CudaOptimizer {
     for (int i = 0; i < slots.size(); i++) {
       putPieces(bytes, i, slots.get(i).parameter().size());
     }
-    parameters.set(bytes.flip(), head);
-    parameters
-        .arguments(kernels.of(FILE, "adamw", 0))
+    long table = parameters.set(bytes.flip());
+    kernels
+        .of(FILE, "adamw", 0)
+        .l(table)
+        .l(table + head)
+        .i(PIECE)
         .f(spec.beta1())
         .f(spec.beta2())
         .f(spec.eps())
