@@ -1,12 +1,15 @@
 package org.deixis.optim;
 
+import java.nio.FloatBuffer;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Supplier;
 import org.deixis.backend.AdamW;
 import org.deixis.backend.Array;
 import org.deixis.backend.Backend;
+import org.deixis.backend.Download;
 import org.deixis.backend.Scope;
 import org.deixis.core.DType;
 import org.deixis.core.InputException;
@@ -150,13 +153,21 @@ public final class AdamWOptimizer implements AutoCloseable {
 
   /** Reads the control array; waits for the device. */
   public Status status() {
-    float[] c = Tensor.of(control).toFloats();
-    return new Status(
-        (long) c[AdamW.STEP],
-        c[AdamW.SCALE],
-        c[AdamW.NORM],
-        c[AdamW.OVERFLOW] != 0,
-        (long) c[AdamW.SKIPPED]);
+    return statusNow().get();
+  }
+
+  /** The status after what was asked of the device so far; waits for it only when taken. */
+  public Supplier<Status> statusNow() {
+    Download download = backend.download(control);
+    return () -> {
+      FloatBuffer c = download.get().asFloatBuffer();
+      return new Status(
+          (long) c.get(AdamW.STEP),
+          c.get(AdamW.SCALE),
+          c.get(AdamW.NORM),
+          c.get(AdamW.OVERFLOW) != 0,
+          (long) c.get(AdamW.SKIPPED));
+    };
   }
 
   /**

@@ -54,8 +54,13 @@ public final class CudaHost {
 
   /** A second backend, over kernels from another folder, with products by our own kernel. */
   public static CudaBackend backend(Path sources, Path built) {
+    return backend(sources, built, false);
+  }
+
+  /** The same, and whether freed memory is kept for the next buffer of its size. */
+  public static CudaBackend backend(Path sources, Path built, boolean caching) {
     driver();
-    return new CudaBackend(new Compiler(sources, built), false, false);
+    return new CudaBackend(new Compiler(sources, built), caching, false);
   }
 
   private static synchronized void driver() {

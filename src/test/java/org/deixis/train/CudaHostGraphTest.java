@@ -96,7 +96,8 @@ class CudaHostGraphTest {
             new DataLoader(
                 scenes,
                 tokenizer,
-                LoaderConfig.training(48, 2, 2, 16, 1).withPadToMax(setting.padToMax()));
+                LoaderConfig.training(48, setting.accumulate() > 1 ? 1 : 2, 2, 16, 1)
+                    .withPadToMax(setting.padToMax()));
         TrainingStep step = new TrainingStep(backend, model, TrainConfig.DEMO.loss(), optimizer)) {
       model.precision(setting.dtype());
       model.training(true);

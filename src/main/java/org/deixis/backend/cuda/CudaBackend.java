@@ -2,12 +2,14 @@ package org.deixis.backend.cuda;
 
 import java.nio.ByteBuffer;
 import java.util.List;
+import org.bytedeco.cuda.cudart.CUstream_st;
 import org.deixis.backend.AdamW;
 import org.deixis.backend.Array;
 import org.deixis.backend.Attention;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Binary;
 import org.deixis.backend.Conv2d;
+import org.deixis.backend.Download;
 import org.deixis.backend.Gemm;
 import org.deixis.backend.Graphs;
 import org.deixis.backend.MaskLoss;
@@ -67,6 +69,10 @@ public final class CudaBackend implements Backend {
     return "cuda";
   }
 
+  CUstream_st stream() {
+    return driver.stream();
+  }
+
   /** The device's own name. */
   public String deviceName() {
     return driver.deviceName();
@@ -101,6 +107,13 @@ public final class CudaBackend implements Backend {
     staging.download(
         DeviceBuffer.address(source),
         target.slice(target.position(), Math.toIntExact(source.bytes())));
+  }
+
+  @Override
+  public Download download(Array source) {
+    return source.bytes() == 0
+        ? () -> ByteBuffer.allocate(0)
+        : staging.download(DeviceBuffer.address(source), source.bytes());
   }
 
   @Override

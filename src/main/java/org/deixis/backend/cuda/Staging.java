@@ -1,6 +1,7 @@
 package org.deixis.backend.cuda;
 
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.util.ArrayDeque;
 import java.util.Map;
 import java.util.TreeMap;
@@ -9,6 +10,7 @@ import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerPointer;
+import org.deixis.backend.Download;
 
 /**
  * Page-locked host memory between Java's memory and the device's: only from there can the device
@@ -23,7 +25,7 @@ final class Staging implements AutoCloseable {
   private static final long MOST = 128L << 20;
 
   /** A piece of page-locked memory, and the event after its last use. */
-  static final class Piece {
+  private static final class Piece {
     final Pointer memory;
     final ByteBuffer bytes;
     final CUevent_st done = new CUevent_st();
@@ -95,8 +97,41 @@ final class Staging implements AutoCloseable {
     }
   }
 
+  /**
+   * Begins a copy to the host that is waited for later.
+   *
+   * @throws IllegalArgumentException when it is larger than a piece
+   */
+  synchronized Download download(long source, long bytes) {
+    if (bytes > LARGEST) {
+      throw new IllegalArgumentException(
+          bytes + " bytes to be read later; at most " + LARGEST + " can be");
+    }
+    return new Pending(ask(source, (int) bytes), (int) bytes);
+  }
+
+  private final class Pending implements Download {
+    private final ByteBuffer bytes;
+    private Piece piece;
+
+    Pending(Piece piece, int size) {
+      this.piece = piece;
+      bytes = ByteBuffer.allocate(size);
+    }
+
+    @Override
+    public synchronized ByteBuffer get() {
+      if (piece != null) {
+        finish(piece, bytes.capacity(), bytes);
+        piece = null;
+        bytes.flip();
+      }
+      return bytes.duplicate().order(ByteOrder.LITTLE_ENDIAN);
+    }
+  }
+
   /** Begins a copy of at most the largest piece's size to the host. */
-  synchronized Piece ask(long source, int bytes) {
+  private Piece ask(long source, int bytes) {
     driver.refuseWhileCapturing("a download");
     driver.enter();
     Piece piece = take(bytes);
@@ -107,7 +142,7 @@ final class Staging implements AutoCloseable {
   }
 
   /** Waits for a copy that {@link #ask} began, and puts it into {@code target}. */
-  synchronized void finish(Piece piece, int bytes, ByteBuffer target) {
+  private synchronized void finish(Piece piece, int bytes, ByteBuffer target) {
     driver.enter();
     Driver.check(cudart.cuEventSynchronize(piece.done), "download");
     target.put(piece.bytes.clear().limit(bytes));
