@@ -9,8 +9,8 @@
 namespace deixis_host {
 namespace {
 constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, ILLEGAL_STATE = 401, NOT_FOUND = 500, NOT_READY = 600,
-              ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900,
-              CAPTURE_INVALIDATED = 901;
+              ILLEGAL_ADDRESS = 700, MISALIGNED_ADDRESS = 716, LAUNCH_FAILED = 719, NOT_SUPPORTED = 801,
+              CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901;
 constexpr int MODE_RELAXED = 2;
 
 int fail(int code, const std::string& why) {

@@ -96,16 +96,20 @@ final class StepGraphs implements AutoCloseable {
     if (seen.size() >= MOST_SEEN) {
       seen.clear();
     }
-    List<MicroBatch> arrays = upload(backend, model, batches);
-    Batch first = batches.get(0);
-    if (sizes.add(List.of(first.height(), first.width()))) {
-      // A model may keep tables for a size of picture, which are no part of the step's own memory.
-      work.accept(arrays);
-    } else {
-      graphs.warmUp(() -> work.accept(arrays));
+    // A scope of its own, so that a step that does not fit leaves nothing in use.
+    try (Scope scope = Scope.open()) {
+      List<MicroBatch> arrays = upload(backend, model, batches);
+      Batch first = batches.get(0);
+      if (sizes.add(List.of(first.height(), first.width()))) {
+        // A model may keep tables for a size of picture: no part of the step's own memory.
+        work.accept(arrays);
+      } else {
+        graphs.warmUp(() -> work.accept(arrays));
+      }
+      seen.add(key);
+      arrays.forEach(m -> m.arrays().forEach(scope::keep));
+      return arrays;
     }
-    seen.add(key);
-    return arrays;
   }
 
   static List<MicroBatch> upload(Backend backend, GuideModel model, List<Batch> batches) {

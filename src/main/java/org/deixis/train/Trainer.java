@@ -272,6 +272,7 @@ public final class Trainer {
           save(s);
         }
         if (evaluate) {
+          step.close(); // the memory that graphs hold serves the evaluation meanwhile
           evaluate(s);
         }
         bar.update(s.step, s.note);

@@ -180,4 +180,25 @@ class CudaHostGraphTest {
       assertNotEquals(Arrays.toString(each.get(i - 1)), Arrays.toString(each.get(i)), "step " + i);
     }
   }
+
+  /** With no byte more than steps need by themselves, graphs are given up, and nothing else. */
+  @Test
+  void graphsMakeRoomWhenMemoryRunsOut() {
+    Setting setting = new Setting(DType.F32, LossScaling.NONE, STEPS, 1, false, false);
+    Run plain = train(setting, 0);
+    Memory memory = CudaHost.backend().memory();
+    long cap = memory.stats().cap();
+    memory.cap(plain.memory().peak());
+    try {
+      Run tight = train(setting, StepGraphs.MOST);
+      assertEquals(plain.losses(), tight.losses());
+      boolean fewer = false;
+      for (int i = 1; i < STEPS; i++) {
+        fewer |= tight.graphs().get(i) < tight.graphs().get(i - 1);
+      }
+      assertTrue(fewer, "no graph was given up: " + tight.graphs());
+    } finally {
+      memory.cap(cap);
+    }
+  }
 }

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.nio.ByteBuffer;
 import java.util.Random;
 import org.deixis.backend.Array;
+import org.deixis.backend.Download;
 import org.deixis.backend.Scope;
 import org.deixis.core.DType;
 import org.deixis.core.Shape;
@@ -70,6 +71,26 @@ class StagingTest {
       byte[] got = new byte[expected.length];
       back.get(got);
       assertArrayEquals(expected, got);
+    }
+  }
+
+  @Test
+  void aDownloadHoldsWhatWasThereWhenItWasAskedFor() {
+    CudaBackend backend = CudaHost.backend();
+    try (Scope scope = Scope.open()) {
+      byte[] expected = random(1_000, new Random(SEED));
+      Array device = backend.allocate(Shape.of(expected.length), DType.U8);
+      backend.upload(ByteBuffer.wrap(expected), device);
+      Download download = backend.download(device);
+      backend.upload(ByteBuffer.allocate(expected.length), device);
+      Download after = backend.download(device);
+      byte[] got = new byte[expected.length];
+      after.get().get(got);
+      assertArrayEquals(new byte[expected.length], got);
+      for (int i = 0; i < 2; i++) {
+        download.get().get(got);
+        assertArrayEquals(expected, got);
+      }
     }
   }
 }
