@@ -8,9 +8,10 @@
 #include <thread>
 
 #include "host.h"
+#include "submit.h"
 
 namespace {
-constexpr int SUCCESS = 0, INVALID_VALUE = 7, NOT_SUPPORTED = 15;
+constexpr int SUCCESS = 0, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15;
 constexpr int R_32F = 0, R_16F = 2, R_16BF = 14, COMPUTE_32F = 68;
 constexpr uint64_t ALGORITHM = 0xA160;  // the first word of an algorithm, plus its number
 constexpr int ALGORITHMS = 3, SLOW_ROWS = 13, SLEEP_MS[] = {4, 0, 8};
@@ -50,6 +51,24 @@ int take(V& to, const void* from, size_t size) {
   if (size != sizeof(V)) return INVALID_VALUE;
   memcpy(&to, from, size);
   return SUCCESS;
+}
+
+void product(const Desc& m, const Layout& A, const Layout& B, const Layout& C, const Layout& D, float x, float y,
+             const void* a, const void* b, const void* c, void* d) {
+  uint64_t rows = D.rows, columns = D.columns, k = m.transA ? A.rows : A.columns;
+  for (int64_t n = 0; n < D.batch; n++)
+    for (uint64_t j = 0; j < columns; j++)
+      for (uint64_t i = 0; i < rows; i++) {
+        float sum = 0;
+        for (uint64_t p = 0; p < k; p++)
+          sum += load(a, A.type, n * A.stride + (m.transA ? i * A.ld + p : p * A.ld + i)) *
+                 load(b, B.type, n * B.stride + (m.transB ? p * B.ld + j : j * B.ld + p));
+        float v = x * sum;
+        if (y != 0) v += y * load(c, C.type, n * C.stride + j * C.ld + i);
+        if (m.epilogue & EPILOGUE_BIAS) v += load(m.bias, D.type, i);
+        if (m.epilogue & EPILOGUE_RELU) v = v > 0 ? v : 0;
+        store(d, D.type, n * D.stride + j * D.ld + i, v);
+      }
 }
 }  // namespace
 
@@ -109,7 +128,7 @@ int cublasLtMatmulAlgoGetHeuristic(void*, void*, void*, void*, void*, void*, voi
   return SUCCESS;
 }
 int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* la, const void* b, void* lb, const void* beta,
-                   const void* c, void* lc, void* d, void* ld, const uint64_t* algorithm, void*, size_t, void*) {
+                   const void* c, void* lc, void* d, void* ld, const uint64_t* algorithm, void*, size_t, void* stream) {
   if (!algorithm || algorithm[0] < ALGORITHM || algorithm[0] >= ALGORITHM + ALGORITHMS) return INVALID_VALUE;
   auto* m = static_cast<Desc*>(desc);
   auto *A = static_cast<Layout*>(la), *B = static_cast<Layout*>(lb), *C = static_cast<Layout*>(lc), *D = static_cast<Layout*>(ld);
@@ -121,19 +140,13 @@ int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* la
   if ((m->epilogue & EPILOGUE_BIAS) && !m->bias) return INVALID_VALUE;
   if (rows == SLOW_ROWS) std::this_thread::sleep_for(std::chrono::milliseconds(SLEEP_MS[algorithm[0] - ALGORITHM]));
   float x = *static_cast<const float*>(alpha), y = *static_cast<const float*>(beta);
-  for (int64_t n = 0; n < D->batch; n++)
-    for (uint64_t j = 0; j < columns; j++)
-      for (uint64_t i = 0; i < rows; i++) {
-        float sum = 0;
-        for (uint64_t p = 0; p < k; p++)
-          sum += load(a, A->type, n * A->stride + (m->transA ? i * A->ld + p : p * A->ld + i)) *
-                 load(b, B->type, n * B->stride + (m->transB ? p * B->ld + j : j * B->ld + p));
-        float v = x * sum;
-        if (y != 0) v += y * load(c, C->type, n * C->stride + j * C->ld + i);
-        if (m->epilogue & EPILOGUE_BIAS) v += load(m->bias, D->type, i);
-        if (m->epilogue & EPILOGUE_RELU) v = v > 0 ? v : 0;
-        store(d, D->type, n * D->stride + j * D->ld + i, v);
-      }
-  return SUCCESS;
+  // Descriptors and factors are read now, operands when the stream comes to it.
+  Desc desc_now = *m;
+  Layout la_now = *A, lb_now = *B, lc_now = *C, ld_now = *D;
+  int code = deixis_host::submit(stream, "cublasLtMatmul", [=] {
+    product(desc_now, la_now, lb_now, lc_now, ld_now, x, y, a, b, c, d);
+    return 0;
+  });
+  return code ? EXECUTION_FAILED : SUCCESS;
 }
 }

@@ -13,13 +13,17 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "host.h"
+#include "submit.h"
 
 namespace deixis_host {
 deixis_dim3 block_index, block_size, grid_size;
@@ -281,16 +285,45 @@ void check_aligned(const void* address, size_t bytes) {
 }
 }  // namespace deixis_host
 
-using namespace deixis_host;
+#include "stream.h"
 
 namespace {
-constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700,
-              MISALIGNED_ADDRESS = 716, NOT_SUPPORTED = 801, LAUNCH_FAILED = 719;
 constexpr uint64_t TOTAL = 4ull << 30;
 
-int fail(int code, const std::string& why) {
-  last_error = why;
-  return code;
+int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned shared_bytes, const char* packed) {
+  size_t n = static_cast<size_t>(block.x) * block.y * block.z;
+  kernel_name = k.name;
+  entry = k.entry;
+  arguments = packed;
+  grid_size = grid;
+  block_size = block;
+  fibers.assign(n, Fiber());
+  warps.assign((n + 31) / 32, Warp());
+  for (size_t i = 0; i < n; i++) {
+    fibers[i].index = {static_cast<unsigned>(i % block.x), static_cast<unsigned>(i / block.x % block.y),
+                       static_cast<unsigned>(i / block.x / block.y)};
+    fibers[i].warp = i / 32;
+    warps[i / 32].size++;
+  }
+  std::vector<std::vector<unsigned>> order = thread_order(n);
+  std::vector<unsigned char> memory(shared_bytes + 2 * GUARD + 64);
+  auto* base = reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(memory.data()) + GUARD + 31) / 32 * 32);
+  shared = reinterpret_cast<char*>(base);
+  memset(base + shared_bytes, GUARD_BYTE, GUARD - 32);
+  for (unsigned z = 0; z < grid.z; z++)
+    for (unsigned y = 0; y < grid.y; y++)
+      for (unsigned x = 0; x < grid.x; x++) {
+        block_index = {x, y, z};
+        memset(base, POISON, shared_bytes);
+        trap.clear();
+        if (!run_block(order)) return LAUNCH_FAILED;
+        if (!trap.empty()) return fail(MISALIGNED_ADDRESS, trap);
+        if (!intact(base + shared_bytes, GUARD - 32)) {
+          last_error = where() + ": wrote beyond its " + std::to_string(shared_bytes) + " bytes of shared memory";
+          return ILLEGAL_ADDRESS;
+        }
+      }
+  return check_guards() ? 0 : ILLEGAL_ADDRESS;
 }
 }  // namespace
 
@@ -324,9 +357,6 @@ int cuDeviceGetAttribute(int* value, int attribute, int) {
 int cuDevicePrimaryCtxRetain(void** context, int) { return *context = &lock, 0; }
 int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 int cuCtxSetCurrent(void*) { return 0; }
-int cuStreamCreate(void** stream, unsigned) { return *stream = &lock, 0; }
-int cuStreamDestroy_v2(void*) { return 0; }
-int cuStreamSynchronize(void*) { return 0; }
 int cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
   std::lock_guard<std::mutex> g(lock);
   *free_bytes = TOTAL - in_use;
@@ -336,6 +366,7 @@ int cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
 int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
   std::lock_guard<std::mutex> g(lock);
   if (bytes == 0) return fail(INVALID_VALUE, "cuMemAlloc of 0 bytes");
+  if (Stream* s = capturing(); s && s->mode != MODE_RELAXED) return spoil(s, "cuMemAlloc");
   if (in_use + bytes > TOTAL) return fail(OUT_OF_MEMORY, "out of memory");
   size_t whole = (bytes + 2 * GUARD + 511) / 256 * 256;
   auto* p = static_cast<unsigned char*>(aligned_alloc(256, whole));
@@ -351,38 +382,50 @@ int cuMemFree_v2(uint64_t address) {
   std::lock_guard<std::mutex> g(lock);
   auto it = allocations.find(address);
   if (it == allocations.end()) return fail(INVALID_VALUE, "cuMemFree of an address that cuMemAlloc did not give");
+  if (int code = outside_capture("cuMemFree")) return code;
+  int code = drain_all();
+  forget(address, it->second);
   in_use -= it->second;
   allocations.erase(it);
   free(reinterpret_cast<char*>(address) - GUARD);
-  return 0;
+  return code;
 }
-int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) {
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
   std::lock_guard<std::mutex> g(lock);
   if (!known(to, bytes)) return fail(INVALID_VALUE, "copy to the device leaves its buffer");
-  memcpy(reinterpret_cast<void*>(to), from, bytes);
-  return 0;
+  return host_copy("copy to the device", stream, from, bytes, [=] {
+    if (!known(to, bytes)) return fail(ILLEGAL_ADDRESS, "copy into memory that was freed");
+    memcpy(reinterpret_cast<void*>(to), from, bytes);
+    return 0;
+  });
 }
-int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) {
+int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
   std::lock_guard<std::mutex> g(lock);
   if (!known(from, bytes)) return fail(INVALID_VALUE, "copy from the device leaves its buffer");
-  memcpy(to, reinterpret_cast<void*>(from), bytes);
-  return 0;
+  return host_copy("copy from the device", stream, to, bytes, [=] {
+    if (!known(from, bytes)) return fail(ILLEGAL_ADDRESS, "copy from memory that was freed");
+    memcpy(to, reinterpret_cast<void*>(from), bytes);
+    return 0;
+  });
 }
-int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) {
-  std::lock_guard<std::mutex> g(lock);
-  if (!known(to, bytes) || !known(from, bytes)) return fail(INVALID_VALUE, "copy on the device leaves its buffer");
-  memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
-  return 0;
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void* stream) {
+  return submit(stream, "copy on the device", [=] {
+    if (!known(to, bytes) || !known(from, bytes)) return fail(INVALID_VALUE, "copy on the device leaves its buffer");
+    memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
+    return 0;
+  });
 }
-int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void*) {
-  std::lock_guard<std::mutex> g(lock);
-  if (!known(to, bytes)) return fail(INVALID_VALUE, "memset leaves its buffer");
-  memset(reinterpret_cast<void*>(to), value, bytes);
-  return 0;
+int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void* stream) {
+  return submit(stream, "memset", [=] {
+    if (!known(to, bytes)) return fail(INVALID_VALUE, "memset leaves its buffer");
+    memset(reinterpret_cast<void*>(to), value, bytes);
+    return 0;
+  });
 }
 // The image is the path of a shared library, ended by 0.
 int cuModuleLoadData(void** module, const void* image) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = outside_capture("cuModuleLoadData")) return code;
   auto* m = new Module;
   loading = &m->kernels;
   m->library = dlopen(static_cast<const char*>(image), RTLD_NOW | RTLD_LOCAL);
@@ -407,10 +450,8 @@ int cuModuleGetFunction(void** function, void* module, const char* name) {
 }
 int cuFuncSetAttribute(void*, int, int) { return 0; }
 int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                   unsigned shared_bytes, void*, void** params, void** extra) {
-  std::lock_guard<std::mutex> g(lock);
+                   unsigned shared_bytes, void* stream, void** params, void** extra) {
   auto* k = static_cast<Function*>(function);
-  kernel_name = k->name;
   size_t n = static_cast<size_t>(bx) * by * bz;
   if (gx == 0 || gy == 0 || gz == 0 || n == 0 || n > 1024 || gy > 65535 || gz > 65535)
     return fail(INVALID_VALUE, "kernel " + k->name + ": launch shape out of range");
@@ -418,39 +459,17 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
     return fail(INVALID_VALUE, "kernel " + k->name + ": asks for " + std::to_string(shared_bytes) + " bytes of shared memory");
   if (params || !extra || extra[0] != reinterpret_cast<void*>(1) || extra[2] != reinterpret_cast<void*>(2))
     return fail(INVALID_VALUE, "kernel " + k->name + ": arguments must come as one packed buffer");
-  entry = k->entry;
-  arguments = static_cast<const char*>(extra[1]);
-  grid_size = {gx, gy, gz};
-  block_size = {bx, by, bz};
-  fibers.assign(n, Fiber());
   // As on the device, warps are cut from the linear thread index; ours never straddle a row.
-  warps.assign((n + 31) / 32, Warp());
   if (n > 32 && bx % 32 != 0 && by * bz > 1)
     return fail(INVALID_VALUE, "kernel " + k->name + ": rows of threads that are not whole warps");
-  for (size_t i = 0; i < n; i++) {
-    fibers[i].index = {static_cast<unsigned>(i % bx), static_cast<unsigned>(i / bx % by), static_cast<unsigned>(i / bx / by)};
-    fibers[i].warp = i / 32;
-    warps[i / 32].size++;
-  }
-  std::vector<std::vector<unsigned>> order = thread_order(n);
-  std::vector<unsigned char> memory(shared_bytes + 2 * GUARD + 64);
-  auto* base = reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(memory.data()) + GUARD + 31) / 32 * 32);
-  shared = reinterpret_cast<char*>(base);
-  memset(base + shared_bytes, GUARD_BYTE, GUARD - 32);
-  for (unsigned z = 0; z < gz; z++)
-    for (unsigned y = 0; y < gy; y++)
-      for (unsigned x = 0; x < gx; x++) {
-        block_index = {x, y, z};
-        memset(base, POISON, shared_bytes);
-        trap.clear();
-        if (!run_block(order)) return LAUNCH_FAILED;
-        if (!trap.empty()) return fail(MISALIGNED_ADDRESS, trap);
-        if (!intact(base + shared_bytes, GUARD - 32)) {
-          last_error = where() + ": wrote beyond its " + std::to_string(shared_bytes) + " bytes of shared memory";
-          return ILLEGAL_ADDRESS;
-        }
-      }
-  return check_guards() ? 0 : ILLEGAL_ADDRESS;
+  auto* packed = static_cast<const char*>(extra[1]);
+  std::vector<uint64_t> words((*static_cast<size_t*>(extra[3]) + 7) / 8);
+  memcpy(words.data(), packed, *static_cast<size_t*>(extra[3]));
+  std::lock_guard<std::mutex> g(lock);
+  auto run = [=] {
+    return run_kernel(*k, {gx, gy, gz}, {bx, by, bz}, shared_bytes, reinterpret_cast<const char*>(words.data()));
+  };
+  return give(stream, {k->name, run, words}, false);
 }
 int cuGetErrorName(int, const char** name) { return *name = "CUDA_ERROR", 0; }
 int cuGetErrorString(int, const char** text) { return *text = last_error.c_str(), 0; }

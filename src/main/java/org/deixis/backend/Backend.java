@@ -1,6 +1,7 @@
 package org.deixis.backend;
 
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.util.List;
 import org.deixis.core.DType;
 import org.deixis.core.Shape;
@@ -14,9 +15,9 @@ import org.deixis.core.Shape;
  *   <li>Arguments were checked above; a kernel may assume shapes and types that its javadoc names.
  *   <li>Results are written into arrays that the caller allocated; they never alias an input unless
  *       the javadoc says so. Kernels allocate nothing that outlives the call.
- *   <li>Calls may be asynchronous but take effect in order; only {@link #download} and {@link
- *       #synchronize} wait. No kernel reads a result back, so that a sequence of calls can be
- *       captured and replayed.
+ *   <li>Calls may be asynchronous but take effect in order; only {@link #download(Array,
+ *       ByteBuffer)}, {@link Download#get} and {@link #synchronize} wait. No kernel reads a result
+ *       back, so that a sequence of calls can be captured and replayed.
  *   <li>Floating arrays of one call have one dtype (F32, or F16/BF16 stored, or F64 where
  *       supported) unless said otherwise; sums are carried in at least fp32. Statistics, norms' and
  *       losses' side outputs (marked F32) stay F32 with half inputs, and F64 with F64 inputs.
@@ -57,8 +58,25 @@ public interface Backend extends AutoCloseable {
    */
   void download(Array source, ByteBuffer target);
 
+  /**
+   * Begins a copy to the host, of at most 16 MiB, in order with all other calls; the source may be
+   * overwritten or released afterwards. Ask for its bytes once they are needed, and do ask: until
+   * then it holds memory.
+   */
+  default Download download(Array source) {
+    ByteBuffer bytes =
+        ByteBuffer.allocate(Math.toIntExact(source.bytes())).order(ByteOrder.LITTLE_ENDIAN);
+    download(source, bytes);
+    return () -> bytes.duplicate().order(ByteOrder.LITTLE_ENDIAN);
+  }
+
   /** Waits until everything asked for is done. */
   void synchronize();
+
+  /** Recording and replay of calls, or null where the device has none. */
+  default Graphs graphs() {
+    return null;
+  }
 
   @Override
   void close();

@@ -214,6 +214,11 @@ public final class DataLoader implements Iterator<Batch>, AutoCloseable {
     return Math.max(1, units / config.images());
   }
 
+  /** Whether the next batch is another epoch's, which is drawn by the weights as they are then. */
+  public boolean atEpochEnd() {
+    return plan != null && batch == batchesPerEpoch;
+  }
+
   /** Batches in an epoch. */
   public int batchesPerEpoch() {
     return batchesPerEpoch;

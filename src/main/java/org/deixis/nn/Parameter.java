@@ -19,6 +19,7 @@ public final class Parameter implements AutoCloseable {
   private Array half;
   private Variable leaf;
   private boolean trainable = true;
+  private long layout;
 
   private Parameter(Array master) {
     this.master = master;
@@ -109,9 +110,15 @@ public final class Parameter implements AutoCloseable {
   }
 
   private void remakeLeaf() {
+    layout++;
     leaf.clearGradient();
     Array read = half != null ? half : master;
     leaf = trainable ? Variable.leaf(read) : Variable.constant(read);
+  }
+
+  /** Grows whenever the forward is to read other memory, or gradients are wanted or not. */
+  public long layout() {
+    return layout;
   }
 
   /** Overwrites the values, row-major, and the half copy with them. */

@@ -2,6 +2,8 @@ package org.deixis.nn;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.HashMap;
+import java.util.Map;
 import java.util.function.Supplier;
 import org.deixis.backend.Array;
 import org.deixis.backend.Backend;
@@ -14,30 +16,63 @@ import org.deixis.tensor.Tensor;
  * Where a model's dropout draws come from: seed and stream on the device, so that a captured step
  * draws anew when replayed with another stream, and on the host the number of the next draw. The
  * same seed, stream and order of draws give the same bits. Used by one thread at a time.
+ *
+ * <p>A step of several micro-batches needs a stream for each, all of them on the device before it
+ * begins: {@link #streams} writes them, {@link #select} takes one up without touching the device.
  */
 public final class RandomState implements AutoCloseable {
-  private final Array rng;
+  private final Backend backend;
   private final long seed;
-  private long stream;
+
+  /** I64 (n, 2) by n: a captured step goes on reading the array that it was captured with. */
+  private final Map<Integer, Array> tables = new HashMap<>();
+
+  private Array rng;
+  private long first;
+  private int selected;
   private long offset;
 
   public RandomState(Backend backend, long seed) {
+    this.backend = backend;
     this.seed = seed;
-    try (Scope scope = Scope.open()) {
-      rng = Scope.detach(backend.allocate(Shape.of(2), DType.I64));
-    }
-    upload();
+    stream(0);
   }
 
   /** Begins another independent sequence of draws: a trainer gives each step its number. */
   public void stream(long newStream) {
-    stream = newStream;
+    streams(newStream, 1);
+  }
+
+  /** Brings {@code count} streams from {@code newFirst} on to the device, and begins the first. */
+  public void streams(long newFirst, int count) {
+    Array table = tables.get(count);
+    if (table == null) {
+      try (Scope scope = Scope.open()) {
+        table = Scope.detach(backend.allocate(Shape.of(count, 2), DType.I64));
+        tables.put(count, table);
+      }
+    }
+    ByteBuffer bytes = ByteBuffer.allocate(count * 16).order(ByteOrder.LITTLE_ENDIAN);
+    for (int i = 0; i < count; i++) {
+      bytes.putLong(seed).putLong(newFirst + i);
+    }
+    backend.upload(bytes.flip(), table);
+    first = newFirst;
+    rng = table;
+    select(0);
+  }
+
+  /** Begins the {@code i}-th of the streams that {@link #streams} brought. */
+  public void select(int i) {
+    if (i < 0 || i >= rng.dim(0)) {
+      throw new IllegalArgumentException("stream " + i + " of " + rng.dim(0));
+    }
+    selected = i;
     offset = 0;
-    upload();
   }
 
   public long stream() {
-    return stream;
+    return first + selected;
   }
 
   /** Goes back to the first draw of the stream: every forward begins so. */
@@ -45,15 +80,9 @@ public final class RandomState implements AutoCloseable {
     offset = 0;
   }
 
-  private void upload() {
-    ByteBuffer bytes = ByteBuffer.allocate(16).order(ByteOrder.LITTLE_ENDIAN);
-    bytes.putLong(seed).putLong(stream).flip();
-    rng.backend().upload(bytes, rng);
-  }
-
   /** I64 (2): seed and stream, as the dropout operation takes them. */
   public Tensor tensor() {
-    return Tensor.of(rng);
+    return Tensor.of(rng.slice(selected, selected + 1).view(2));
   }
 
   /** Number of the next draw. */
@@ -84,6 +113,7 @@ public final class RandomState implements AutoCloseable {
 
   @Override
   public void close() {
-    rng.release();
+    tables.values().forEach(Array::release);
+    tables.clear();
   }
 }

@@ -1,12 +1,15 @@
 package org.deixis.optim;
 
+import java.nio.FloatBuffer;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Supplier;
 import org.deixis.backend.AdamW;
 import org.deixis.backend.Array;
 import org.deixis.backend.Backend;
+import org.deixis.backend.Download;
 import org.deixis.backend.Scope;
 import org.deixis.core.DType;
 import org.deixis.core.InputException;
@@ -96,9 +99,35 @@ public final class AdamWOptimizer implements AutoCloseable {
     return seed;
   }
 
-  /** One update with the gradients that the parameters hold, which are then dropped. */
+  /** {@link #rate} and {@link #update}. */
   public void step(double rate) {
+    rate(rate);
+    update();
+  }
+
+  /** Tells the device the learning rate of the coming updates. */
+  public void rate(double rate) {
     backend.fill(slot(AdamW.LR), rate);
+  }
+
+  /** Whether a parameter holds a gradient. */
+  public boolean holdsGradients() {
+    return trained.stream().anyMatch(t -> t.parameter.gradient() != null);
+  }
+
+  /**
+   * A number that differs once a parameter is read from other memory or is trained or not otherwise
+   * than before: then steps that were captured are no longer valid.
+   */
+  public long layout() {
+    return trained.stream().mapToLong(t -> t.parameter.layout()).sum();
+  }
+
+  /**
+   * One update with the gradients that the parameters hold, which are then dropped. All that it
+   * depends on is on the device, so that it can be captured and replayed.
+   */
+  public void update() {
     List<Array> gradients = new ArrayList<>();
     List<AdamW.Slot> slots = new ArrayList<>();
     for (Trained t : trained) {
@@ -124,13 +153,21 @@ public final class AdamWOptimizer implements AutoCloseable {
 
   /** Reads the control array; waits for the device. */
   public Status status() {
-    float[] c = Tensor.of(control).toFloats();
-    return new Status(
-        (long) c[AdamW.STEP],
-        c[AdamW.SCALE],
-        c[AdamW.NORM],
-        c[AdamW.OVERFLOW] != 0,
-        (long) c[AdamW.SKIPPED]);
+    return statusNow().get();
+  }
+
+  /** The status after what was asked of the device so far; waits for it only when taken. */
+  public Supplier<Status> statusNow() {
+    Download download = backend.download(control);
+    return () -> {
+      FloatBuffer c = download.get().asFloatBuffer();
+      return new Status(
+          (long) c.get(AdamW.STEP),
+          c.get(AdamW.SCALE),
+          c.get(AdamW.NORM),
+          c.get(AdamW.OVERFLOW) != 0,
+          (long) c.get(AdamW.SKIPPED));
+    };
   }
 
   /**

@@ -55,28 +55,54 @@ public final class Tensor {
   }
 
   public static Tensor floats(Backend backend, float[] values, int... dims) {
-    Shape shape = sized(values.length, dims);
-    ByteBuffer bytes = ByteBuffer.allocate(values.length * 4).order(ByteOrder.LITTLE_ENDIAN);
-    bytes.asFloatBuffer().put(values);
-    return upload(backend, bytes, shape, DType.F32);
+    return of(backend.allocate(sized(values.length, dims), DType.F32)).set(values);
   }
 
   public static Tensor ints(Backend backend, int[] values, int... dims) {
-    Shape shape = sized(values.length, dims);
-    ByteBuffer bytes = ByteBuffer.allocate(values.length * 4).order(ByteOrder.LITTLE_ENDIAN);
-    bytes.asIntBuffer().put(values);
-    return upload(backend, bytes, shape, DType.I32);
+    return of(backend.allocate(sized(values.length, dims), DType.I32)).set(values);
   }
 
   public static Tensor longs(Backend backend, long[] values, int... dims) {
-    Shape shape = sized(values.length, dims);
-    ByteBuffer bytes = ByteBuffer.allocate(values.length * 8).order(ByteOrder.LITTLE_ENDIAN);
+    ByteBuffer bytes = host(values.length, DType.I64);
     bytes.asLongBuffer().put(values);
-    return upload(backend, bytes, shape, DType.I64);
+    return of(backend.allocate(sized(values.length, dims), DType.I64)).upload(bytes, DType.I64);
   }
 
   public static Tensor bytes(Backend backend, byte[] values, int... dims) {
-    return upload(backend, ByteBuffer.wrap(values), sized(values.length, dims), DType.U8);
+    return of(backend.allocate(sized(values.length, dims), DType.U8)).set(values);
+  }
+
+  /** Overwrites all values of this F32 tensor; returns it. */
+  public Tensor set(float[] values) {
+    ByteBuffer bytes = host(values.length, DType.F32);
+    bytes.asFloatBuffer().put(values);
+    return upload(bytes, DType.F32);
+  }
+
+  /** Overwrites all values of this I32 tensor; returns it. */
+  public Tensor set(int[] values) {
+    ByteBuffer bytes = host(values.length, DType.I32);
+    bytes.asIntBuffer().put(values);
+    return upload(bytes, DType.I32);
+  }
+
+  /** Overwrites all values of this U8 tensor; returns it. */
+  public Tensor set(byte[] values) {
+    return upload(ByteBuffer.wrap(values), DType.U8);
+  }
+
+  private static ByteBuffer host(int length, DType dtype) {
+    return ByteBuffer.allocate(Math.multiplyExact(length, (int) dtype.bytes()))
+        .order(ByteOrder.LITTLE_ENDIAN);
+  }
+
+  private Tensor upload(ByteBuffer bytes, DType dtype) {
+    if (dtype() != dtype || bytes.remaining() != array().bytes()) {
+      throw new IllegalArgumentException(
+          bytes.remaining() + " bytes of " + dtype + " for a tensor " + array());
+    }
+    backend().upload(bytes, array());
+    return this;
   }
 
   private static Shape sized(int length, int... dims) {
@@ -85,12 +111,6 @@ public final class Tensor {
       throw new IllegalArgumentException(length + " values for the shape " + shape);
     }
     return shape;
-  }
-
-  private static Tensor upload(Backend backend, ByteBuffer bytes, Shape shape, DType dtype) {
-    Array array = backend.allocate(shape, dtype);
-    backend.upload(bytes, array);
-    return of(array);
   }
 
   public static Tensor zeros(Backend backend, DType dtype, int... dims) {

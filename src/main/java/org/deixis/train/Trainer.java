@@ -100,7 +100,33 @@ public final class Trainer {
     TensorBoardWriter events;
     long step;
     Path lastCheckpoint;
+
+    /** Not yet settled; or null. */
+    Started started;
+
+    long expressions;
+    String note = "";
+
+    /** When values were last told, and how many expressions there had been then. */
+    long marked;
+
+    long told;
   }
+
+  /**
+   * A step that the device was given.
+   *
+   * @param step its number, from 1
+   * @param read whether losses and status are to be told
+   * @param expressions trained on in this process, it included
+   */
+  private record Started(
+      long step,
+      List<Batch> batches,
+      TrainingStep.Report report,
+      boolean read,
+      double rate,
+      long expressions) {}
 
   /** From the first step; the folder must hold no checkpoint. */
   public Outcome run() {
@@ -220,47 +246,40 @@ public final class Trainer {
   }
 
   private Outcome loop(Session s) {
-    TrainingStep step = new TrainingStep(backend, model, config.loss(), s.optimizer);
     Schedule rates = config.rates();
     ProgressBar bar = new ProgressBar(console, "train", s.step, config.steps());
     long begun = System.nanoTime();
-    long marked = begun;
-    long expressions = 0;
-    String note = "";
+    s.marked = begun;
     backend.memory().resetPeak();
-    while (s.step < config.steps() && !stop) {
-      List<Batch> batches = new ArrayList<>();
-      for (int i = 0; i < config.accumulate(); i++) {
-        batches.add(s.loader.next());
-        expressions += batches.get(i).expressions();
+    try (TrainingStep step = new TrainingStep(backend, model, config.loss(), s.optimizer)) {
+      while (s.step < config.steps() && !stop) {
+        List<Batch> batches = batches(s);
+        boolean read = (s.step + 1) % config.logEvery() == 0 || s.step + 1 == config.steps();
+        double rate = config.rate() * rates.factor(s.step);
+        TrainingStep.Report report = step.start(s.step, batches, rate, read, s.mining != null);
+        s.step++;
+        batches.forEach(s.loader::recycle);
+        // The device is at work on this step while the one before is looked at.
+        settle(s);
+        s.started = new Started(s.step, batches, report, read, rate, s.expressions);
+        boolean more = s.step < config.steps();
+        boolean save = more && s.step % config.saveEvery() == 0;
+        boolean evaluate = more && config.evalEvery() > 0 && s.step % config.evalEvery() == 0;
+        if (save || evaluate) {
+          settle(s);
+        }
+        if (save) {
+          save(s);
+        }
+        if (evaluate) {
+          step.close(); // the memory that graphs hold serves the evaluation meanwhile
+          evaluate(s);
+        }
+        bar.update(s.step, s.note);
       }
-      boolean read = (s.step + 1) % config.logEvery() == 0 || s.step + 1 == config.steps();
-      double rate = config.rate() * rates.factor(s.step);
-      TrainingStep.Losses losses =
-          step.run(
-              s.step,
-              batches,
-              rate,
-              read,
-              s.mining == null ? null : (b, each) -> s.mining.update(b.samples(), each));
-      s.step++;
-      if (read) {
-        long now = System.nanoTime();
-        AdamWOptimizer.Status status = s.optimizer.status();
-        check(s, losses, status, batches);
-        note = log(s, losses, status, rate, expressions / ((now - marked) / 1e9));
-        marked = now;
-        expressions = 0;
-      }
-      batches.forEach(s.loader::recycle);
-      if (s.step % config.saveEvery() == 0 && s.step < config.steps()) {
-        save(s);
-      }
-      if (config.evalEvery() > 0 && s.step % config.evalEvery() == 0 && s.step < config.steps()) {
-        evaluate(s);
-      }
-      bar.update(s.step, note);
+      settle(s);
     }
+    bar.update(s.step, s.note);
     bar.close();
     double seconds = (System.nanoTime() - begun) / 1e9;
     save(s);
@@ -275,11 +294,45 @@ public final class Trainer {
     return new Outcome(s.step, complete, seconds);
   }
 
+  private List<Batch> batches(Session s) {
+    List<Batch> batches = new ArrayList<>();
+    for (int i = 0; i < config.accumulate(); i++) {
+      if (s.mining != null && s.loader.atEpochEnd()) {
+        settle(s); // the next epoch is drawn by the losses of all steps so far
+      }
+      batches.add(s.loader.next());
+      s.expressions += batches.get(i).expressions();
+    }
+    return batches;
+  }
+
+  /** Takes up what the step that was started last tells; waits for that step. */
+  private void settle(Session s) {
+    Started done = s.started;
+    if (done == null) {
+      return;
+    }
+    s.started = null;
+    if (s.mining != null) {
+      for (int i = 0; i < done.batches.size(); i++) {
+        s.mining.update(done.batches.get(i).samples(), done.report.perExpression(i));
+      }
+    }
+    if (done.read) {
+      check(s, done);
+      long now = System.nanoTime();
+      s.note = log(s, done, (done.expressions - s.told) / ((now - s.marked) / 1e9));
+      s.marked = now;
+      s.told = done.expressions;
+    }
+  }
+
   /**
    * A loss that is no number, or gradients that are not although nothing scales them, end the run.
    */
-  private void check(
-      Session s, TrainingStep.Losses losses, AdamWOptimizer.Status status, List<Batch> batches) {
+  private void check(Session s, Started done) {
+    TrainingStep.Losses losses = done.report.losses();
+    AdamWOptimizer.Status status = done.report.status();
     boolean scaled = config.scaling().growthInterval() > 0;
     if (Double.isFinite(losses.total()) && (scaled || !status.overflow())) {
       return;
@@ -290,7 +343,7 @@ public final class Trainer {
             Locale.ROOT,
             "training stopped at step %d: loss %s (mask %s, region %s, no-target %s), gradient norm %s, %s; the batch"
                 + " begins with '%s' of %s; %s; lower --lr or raise the warm-up, then --resume",
-            s.step,
+            done.step,
             losses.total(),
             losses.mask(),
             losses.region(),
@@ -299,32 +352,29 @@ public final class Trainer {
             broken.isEmpty()
                 ? "all parameters finite"
                 : broken.size() + " parameters not finite, first " + broken.get(0),
-            batches.get(0).samples()[0].phrase(),
-            batches.get(0).samples()[0].imagePath(),
+            done.batches.get(0).samples()[0].phrase(),
+            done.batches.get(0).samples()[0].imagePath(),
             s.lastCheckpoint == null
                 ? "no checkpoint yet"
                 : "last good checkpoint " + s.lastCheckpoint));
   }
 
-  private String log(
-      Session s,
-      TrainingStep.Losses losses,
-      AdamWOptimizer.Status status,
-      double rate,
-      double perSecond) {
+  private String log(Session s, Started done, double perSecond) {
+    TrainingStep.Losses losses = done.report.losses();
+    AdamWOptimizer.Status status = done.report.status();
     Map<String, Object> values = new LinkedHashMap<>();
     values.put("loss", losses.total());
     values.put("loss.mask", losses.mask());
     values.put("loss.region", losses.region());
     values.put("loss.no_target", losses.negative());
-    values.put("learning_rate", rate);
+    values.put("learning_rate", done.rate);
     values.put("gradient_norm", status.norm());
     values.put("loss_scale", status.scale());
     values.put("skipped_steps", status.skipped());
     values.put("expressions_per_second", perSecond);
     values.put("memory_peak_mib", backend.memory().stats().peak() >> 20);
-    s.log.write(s.step, values);
-    values.forEach((name, v) -> s.events.scalar(name, s.step, ((Number) v).doubleValue()));
+    s.log.write(done.step, values);
+    values.forEach((name, v) -> s.events.scalar(name, done.step, ((Number) v).doubleValue()));
     return String.format(
         Locale.ROOT,
         "loss %.3f  %.0f expressions/s  %d MiB",

@@ -154,6 +154,7 @@ class ArchitectureTest {
           "allocate",
           "upload",
           "download",
+          "graphs",
           "synchronize",
           "close",
           "fill",

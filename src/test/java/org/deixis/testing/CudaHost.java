@@ -60,8 +60,13 @@ public final class CudaHost {
 
   /** A second backend, over kernels from another folder, with products and convolutions by ours. */
   public static CudaBackend backend(Path sources, Path built) {
+    return backend(sources, built, false);
+  }
+
+  /** The same, and whether freed memory is kept for the next buffer of its size. */
+  public static CudaBackend backend(Path sources, Path built, boolean caching) {
     driver();
-    return new CudaBackend(new Compiler(sources, built), false, false, false);
+    return new CudaBackend(new Compiler(sources, built), caching, false, false);
   }
 
   private static synchronized void driver() {
@@ -81,7 +86,9 @@ public final class CudaHost {
           "-Wl,-soname,libcublasLt.so." + CUDA,
           "-o",
           cublasLt.toString(),
-          SOURCES.resolve("host/cublaslt.cpp").toString());
+          SOURCES.resolve("host/cublaslt.cpp").toString(),
+          "-L" + BUILT,
+          "-l:libcuda.so.1");
       // The bindings ask for more libraries, and we call nothing in them.
       Path empty = BUILT.resolve("empty.cpp");
       Files.writeString(empty, "");

@@ -32,7 +32,7 @@ class CudaHostTrainingTest {
   private static final int STEPS = 10;
 
   /** Padding, shift, dropout and drop-path included. */
-  private static final String MODEL =
+  static final String MODEL =
       """
       {"imageHeight": 48, "imageWidth": 40,
        "swin": {"embedDim": 8, "depths": [2, 1, 1, 1], "heads": [1, 1, 2, 2], "window": 4,
@@ -64,15 +64,16 @@ class CudaHostTrainingTest {
                 1,
                 scaling);
         DataLoader loader =
-            new DataLoader(scenes, tokenizer, LoaderConfig.training(48, 2, 2, 16, 1))) {
+            new DataLoader(scenes, tokenizer, LoaderConfig.training(48, 2, 2, 16, 1));
+        TrainingStep step = new TrainingStep(backend, model, TrainConfig.DEMO.loss(), optimizer)) {
       model.precision(dtype);
       model.training(true);
-      TrainingStep step = new TrainingStep(backend, model, TrainConfig.DEMO.loss(), optimizer);
+
       for (int i = 0; i < STEPS; i++) {
         Batch batch = loader.next();
         long held = backend.memory().stats().live();
         losses.add(step.run(i, List.of(batch), 1e-3, true, null).total());
-        if (i > 0) {
+        if (step.graphs() == 0) {
           assertEquals(held, backend.memory().stats().live(), "a step leaves memory behind");
         }
         loader.recycle(batch);

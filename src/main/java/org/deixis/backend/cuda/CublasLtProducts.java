@@ -306,7 +306,9 @@ final class CublasLtProducts implements Products {
 
   private void choose(Plan plan, Key key, Operands operands) {
     String kept = choices.get(key.text());
-    List<cublasLtMatmulAlgo_t> advised = advised(plan, key, kept == null && !tune ? 1 : PROPOSALS);
+    // A capture must not wait for the device, as timing does: the warm-up before it has chosen.
+    boolean time = tune && !driver.capturing();
+    List<cublasLtMatmulAlgo_t> advised = advised(plan, key, kept == null && !time ? 1 : PROPOSALS);
     plan.rank = 0;
     if (kept != null) {
       plan.rank = advised.stream().map(CublasLtProducts::text).toList().indexOf(kept);
@@ -316,7 +318,7 @@ final class CublasLtProducts implements Products {
         kept = null;
       }
     }
-    if (kept == null && tune) {
+    if (kept == null && time) {
       plan.rank = fastest(plan, key, advised, operands);
       choices.put(key.text(), text(advised.get(plan.rank)));
     }

@@ -2,15 +2,16 @@ package org.deixis.backend.cuda;
 
 import java.nio.ByteBuffer;
 import java.util.List;
-import org.bytedeco.cuda.global.cudart;
-import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.cuda.cudart.CUstream_st;
 import org.deixis.backend.AdamW;
 import org.deixis.backend.Array;
 import org.deixis.backend.Attention;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Binary;
 import org.deixis.backend.Conv2d;
+import org.deixis.backend.Download;
 import org.deixis.backend.Gemm;
+import org.deixis.backend.Graphs;
 import org.deixis.backend.MaskLoss;
 import org.deixis.backend.Memory;
 import org.deixis.backend.PatchGather;
@@ -22,10 +23,11 @@ import org.deixis.core.Env;
 
 /**
  * An NVIDIA GPU: kernels of our own ({@code cuda/*.cu}) through the driver API. Calls are
- * asynchronous, in one stream.
+ * asynchronous, in one stream, and can be captured as graphs.
  */
 public final class CudaBackend implements Backend {
   private final Driver driver;
+  private final Staging staging;
   private final DeviceMemory memory;
   private final Products products;
   private final CudaMoves moves;
@@ -37,6 +39,7 @@ public final class CudaBackend implements Backend {
   private final CudaGeometry geometry;
   private final CudaLoss loss;
   private final CudaOptimizer optimizer;
+  private final CudaGraphs graphs;
 
   /**
    * @param compiler of the kernel files
@@ -48,6 +51,7 @@ public final class CudaBackend implements Backend {
    */
   public CudaBackend(KernelCompiler compiler, boolean caching, boolean cublas, boolean cudnn) {
     driver = new Driver();
+    staging = new Staging(driver);
     memory = new DeviceMemory(this, driver, caching);
     Kernels kernels = new Kernels(driver, compiler);
     moves = new CudaMoves(kernels, memory);
@@ -70,12 +74,17 @@ public final class CudaBackend implements Backend {
     windowAttention = new CudaWindowAttention(kernels, memory, moves);
     geometry = new CudaGeometry(kernels, moves);
     loss = new CudaLoss(kernels, memory);
-    optimizer = new CudaOptimizer(driver, kernels, memory);
+    graphs = new CudaGraphs(driver, memory, staging);
+    optimizer = new CudaOptimizer(driver, staging, graphs, kernels, memory);
   }
 
   @Override
   public String name() {
     return "cuda";
+  }
+
+  CUstream_st stream() {
+    return driver.stream();
   }
 
   /** The device's own name. */
@@ -102,17 +111,9 @@ public final class CudaBackend implements Backend {
     if (target.bytes() == 0) {
       return;
     }
-    ByteBuffer part = source.slice(source.position(), Math.toIntExact(target.bytes()));
-    ByteBuffer direct =
-        part.isDirect() ? part : ByteBuffer.allocateDirect(part.remaining()).put(part).flip();
-    driver.enter();
-    // Pageable memory: the driver has taken its copy when the call returns.
-    try (BytePointer host = new BytePointer(direct)) {
-      Driver.check(
-          cudart.cuMemcpyHtoDAsync(
-              DeviceBuffer.address(target), host, target.bytes(), driver.stream()),
-          "upload");
-    }
+    staging.upload(
+        source.slice(source.position(), Math.toIntExact(target.bytes())),
+        DeviceBuffer.address(target));
   }
 
   @Override
@@ -121,19 +122,21 @@ public final class CudaBackend implements Backend {
       driver.synchronize();
       return;
     }
-    ByteBuffer part = target.slice(target.position(), Math.toIntExact(source.bytes()));
-    ByteBuffer direct = part.isDirect() ? part : ByteBuffer.allocateDirect(part.remaining());
-    driver.enter();
-    try (BytePointer host = new BytePointer(direct)) {
-      Driver.check(
-          cudart.cuMemcpyDtoHAsync(
-              host, DeviceBuffer.address(source), source.bytes(), driver.stream()),
-          "download");
-      driver.synchronize();
-    }
-    if (direct != part) {
-      part.put(direct);
-    }
+    staging.download(
+        DeviceBuffer.address(source),
+        target.slice(target.position(), Math.toIntExact(source.bytes())));
+  }
+
+  @Override
+  public Download download(Array source) {
+    return source.bytes() == 0
+        ? () -> ByteBuffer.allocate(0)
+        : staging.download(DeviceBuffer.address(source), source.bytes());
+  }
+
+  @Override
+  public Graphs graphs() {
+    return graphs;
   }
 
   @Override
@@ -147,6 +150,7 @@ public final class CudaBackend implements Backend {
     conv.close();
     products.close();
     memory.trim();
+    staging.close();
     driver.close();
   }
 

@@ -4,13 +4,13 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.List;
 import org.bytedeco.cuda.global.cudart;
-import org.bytedeco.javacpp.BytePointer;
 import org.deixis.backend.AdamW;
 import org.deixis.backend.Array;
 
 /**
  * Launches of {@code optimizer.cu}. The table of arrays and the list of pieces are written to the
- * device when they differ from the last call's, which in a training loop is once.
+ * device when they differ from the last call's. A graph has tables of its own, of the addresses
+ * that it was captured with.
  */
 final class CudaOptimizer {
   private static final String FILE = "optimizer";
@@ -30,13 +30,14 @@ final class CudaOptimizer {
     private ByteBuffer content;
     private long address;
     private long capacity;
-    private long piecesAt;
 
-    /** Brings the content to the device, in the order of the stream. */
-    void set(ByteBuffer wanted, long at) {
-      piecesAt = at;
+    /** Brings the content to the device, in the order of the stream; its address there. */
+    long set(ByteBuffer wanted) {
+      if (driver.capturing()) {
+        return graphs.constant(wanted).address();
+      }
       if (wanted.equals(content)) {
-        return;
+        return address;
       }
       driver.enter();
       int bytes = wanted.remaining();
@@ -47,17 +48,9 @@ final class CudaOptimizer {
         address = made[0];
         capacity = bytes;
       }
-      // From pageable memory: the driver has its own copy when the call returns.
-      try (BytePointer host = new BytePointer(wanted)) {
-        Driver.check(
-            cudart.cuMemcpyHtoDAsync(address, host, bytes, driver.stream()),
-            "upload of the optimiser's table");
-      }
+      staging.upload(wanted, address);
       content = wanted;
-    }
-
-    Launch arguments(Launch launch) {
-      return launch.l(address).l(address + piecesAt).i(PIECE);
+      return address;
     }
 
     void close() {
@@ -72,13 +65,18 @@ final class CudaOptimizer {
   }
 
   private final Driver driver;
+  private final Staging staging;
+  private final CudaGraphs graphs;
   private final Kernels kernels;
   private final DeviceMemory memory;
   private final Table gradients = new Table();
   private final Table parameters = new Table();
 
-  CudaOptimizer(Driver driver, Kernels kernels, DeviceMemory memory) {
+  CudaOptimizer(
+      Driver driver, Staging staging, CudaGraphs graphs, Kernels kernels, DeviceMemory memory) {
     this.driver = driver;
+    this.staging = staging;
+    this.graphs = graphs;
     this.kernels = kernels;
     this.memory = memory;
   }
@@ -94,7 +92,7 @@ final class CudaOptimizer {
   }
 
   private static ByteBuffer table(int bytes) {
-    return ByteBuffer.allocateDirect(Math.max(1, bytes)).order(ByteOrder.nativeOrder());
+    return ByteBuffer.allocate(Math.max(1, bytes)).order(ByteOrder.nativeOrder());
   }
 
   synchronized void norm(List<Array> all, double maxNorm, Array control) {
@@ -110,9 +108,12 @@ final class CudaOptimizer {
     DeviceBuffer partial = memory.scratch(Math.max(1, count) * (long) Float.BYTES);
     try {
       if (count > 0) {
-        gradients.set(bytes.flip(), head);
-        gradients
-            .arguments(kernels.of(FILE, "gradient_squares", 0))
+        long table = gradients.set(bytes.flip());
+        kernels
+            .of(FILE, "gradient_squares", 0)
+            .l(table)
+            .l(table + head)
+            .i(PIECE)
             .p(partial)
             .grid(count, 1, 1, Kernels.THREADS, 1, Kernels.SCRATCH);
       }
@@ -151,9 +152,12 @@ final class CudaOptimizer {
     for (int i = 0; i < slots.size(); i++) {
       putPieces(bytes, i, slots.get(i).parameter().size());
     }
-    parameters.set(bytes.flip(), head);
-    parameters
-        .arguments(kernels.of(FILE, "adamw", 0))
+    long table = parameters.set(bytes.flip());
+    kernels
+        .of(FILE, "adamw", 0)
+        .l(table)
+        .l(table + head)
+        .i(PIECE)
         .f(spec.beta1())
         .f(spec.beta2())
         .f(spec.eps())

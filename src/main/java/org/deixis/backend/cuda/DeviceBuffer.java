@@ -9,15 +9,18 @@ final class DeviceBuffer extends Buffer {
   private final DeviceMemory memory;
   private final long address;
   private final long reserved;
+  private final boolean ofGraphs;
 
   /**
    * @param reserved bytes of the block behind it
+   * @param ofGraphs whether the block belongs to the memory that graphs work in
    */
-  DeviceBuffer(DeviceMemory memory, long address, long bytes, long reserved) {
+  DeviceBuffer(DeviceMemory memory, long address, long bytes, long reserved, boolean ofGraphs) {
     super(bytes);
     this.memory = memory;
     this.address = address;
     this.reserved = reserved;
+    this.ofGraphs = ofGraphs;
   }
 
   @Override
@@ -40,6 +43,6 @@ final class DeviceBuffer extends Buffer {
 
   @Override
   protected void free() {
-    memory.free(address, bytes(), reserved);
+    memory.free(address, reserved, ofGraphs);
   }
 }

@@ -15,6 +15,11 @@ import org.deixis.core.Env;
 /**
  * Device memory, cached by size class. All work is in one stream, so that a block may be handed out
  * again as soon as it is freed: what still reads it comes before what writes it next.
+ *
+ * <p>Graphs write to the same addresses at every launch, also long after the buffers there were
+ * freed. So what a thread allocates while it captures one comes from blocks that are handed out for
+ * nothing else as long as there are graphs. All graphs share these blocks: they run one after the
+ * other, and none leaves anything there that is read later.
  */
 final class DeviceMemory implements Memory {
   private static final long ALIGNMENT = 512;
@@ -23,6 +28,13 @@ final class DeviceMemory implements Memory {
   private final Driver driver;
   private final boolean caching;
   private final Map<Long, ArrayDeque<Long>> cached = new HashMap<>();
+
+  /** Free blocks of the graphs. */
+  private final Map<Long, ArrayDeque<Long>> ofGraphs = new HashMap<>();
+
+  private long liveOfGraphs;
+  private int graphs;
+  private Region region;
   private long live;
   private long peak;
   private long reserved;
@@ -64,28 +76,129 @@ final class DeviceMemory implements Memory {
 
   /** As {@link #allocate}, but of no scope: the caller releases it. */
   synchronized DeviceBuffer scratch(long bytes) {
+    return take(bytes, region != null && region.thread == Thread.currentThread());
+  }
+
+  /** As {@link #scratch}, but never from the blocks of graphs. */
+  synchronized DeviceBuffer outsideGraphs(long bytes) {
+    return take(bytes, false);
+  }
+
+  private DeviceBuffer take(long bytes, boolean forGraphs) {
     long size = caching ? sizeClass(bytes) : Math.max(1, bytes);
     if (live + size > cap) {
       throw new OutOfMemoryException(backend.name(), bytes, stats());
     }
-    ArrayDeque<Long> free = cached.get(size);
-    Long address = free == null ? null : free.pollLast();
+    Long address = forGraphs ? poll(ofGraphs, size) : null;
+    if (address == null) {
+      address = poll(cached, size);
+    }
     if (address == null) {
       address = fromDevice(bytes, size);
     }
     live += size;
+    liveOfGraphs += forGraphs ? size : 0;
     peak = Math.max(peak, live);
-    return new DeviceBuffer(this, address, bytes, size);
+    return new DeviceBuffer(this, address, bytes, size, forGraphs);
+  }
+
+  private static Long poll(Map<Long, ArrayDeque<Long>> blocks, long size) {
+    ArrayDeque<Long> free = blocks.get(size);
+    return free == null ? null : free.pollLast();
+  }
+
+  /** A stretch of one thread's work whose memory is the graphs'. */
+  final class Region {
+    private final Thread thread = Thread.currentThread();
+    private final long liveBefore = live;
+    private final long liveOfGraphsBefore = liveOfGraphs;
+    private final long peakBefore = peak;
+    private long most;
+    private long left;
+
+    /** Bytes that were in use at once beyond those before. */
+    long most() {
+      return most;
+    }
+
+    /**
+     * @throws IllegalStateException when some of the graphs' memory is still in use
+     */
+    void requireNothingLeft() {
+      if (left > 0) {
+        throw new IllegalStateException(
+            left
+                + " bytes are still in use after the work of a graph, whose next launch would"
+                + " overwrite them: hand results out through arrays made before it");
+      }
+    }
+  }
+
+  /** From here on, what this thread allocates is the graphs'. */
+  synchronized Region enterGraph() {
+    if (region != null) {
+      throw new IllegalStateException("work of a graph inside of another graph's");
+    }
+    region = new Region();
+    peak = live;
+    return region;
+  }
+
+  synchronized void leaveGraph(Region entered) {
+    entered.most = peak - entered.liveBefore;
+    entered.left = liveOfGraphs - entered.liveOfGraphsBefore;
+    peak = Math.max(peak, entered.peakBefore);
+    region = null;
+    returnBlocks();
+  }
+
+  synchronized int graphs() {
+    return graphs;
+  }
+
+  synchronized void addGraph() {
+    graphs++;
+  }
+
+  synchronized void removeGraph() {
+    graphs--;
+    returnBlocks();
+  }
+
+  /** Accounts for a launch, in which so many bytes are in use. */
+  synchronized void touch(long bytes) {
+    peak = Math.max(peak, live + bytes);
+  }
+
+  /** Without graphs, their free blocks are everybody's. */
+  private void returnBlocks() {
+    if (graphs > 0 || region != null) {
+      return;
+    }
+    ofGraphs.forEach((size, blocks) -> blocks.forEach(address -> recycle(address, size)));
+    ofGraphs.clear();
+  }
+
+  private void recycle(long address, long size) {
+    if (caching) {
+      cached.computeIfAbsent(size, s -> new ArrayDeque<>()).add(address);
+    } else {
+      reserved -= size;
+      driver.enter();
+      Driver.check(cudart.cuMemFree(address), "cuMemFree");
+    }
   }
 
   private long fromDevice(long bytes, long size) {
     driver.enter();
-    if (reserved + size > cap) {
+    // Giving blocks back waits for the device, which a capture must not.
+    boolean mayTrim = !driver.capturing();
+    if (reserved + size > cap && mayTrim) {
       trim();
     }
     long[] address = new long[1];
     int code = cudart.cuMemAlloc(address, size);
-    if (code == cudart.CUDA_ERROR_OUT_OF_MEMORY) {
+    if (code == cudart.CUDA_ERROR_OUT_OF_MEMORY && mayTrim) {
       trim();
       code = cudart.cuMemAlloc(address, size);
     }
@@ -106,14 +219,13 @@ final class DeviceMemory implements Memory {
     return (bytes + step - 1) & -step;
   }
 
-  synchronized void free(long address, long bytes, long size) {
+  synchronized void free(long address, long size, boolean forGraphs) {
     live -= size;
-    if (caching) {
-      cached.computeIfAbsent(size, s -> new ArrayDeque<>()).add(address);
+    if (forGraphs) {
+      liveOfGraphs -= size;
+      ofGraphs.computeIfAbsent(size, s -> new ArrayDeque<>()).add(address);
     } else {
-      reserved -= size;
-      driver.enter();
-      Driver.check(cudart.cuMemFree(address), "cuMemFree");
+      recycle(address, size);
     }
   }
 
@@ -134,6 +246,7 @@ final class DeviceMemory implements Memory {
 
   @Override
   public synchronized void trim() {
+    returnBlocks();
     driver.synchronize();
     cached.forEach(
         (size, addresses) -> {

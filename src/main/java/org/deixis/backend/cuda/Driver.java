@@ -1,6 +1,7 @@
 package org.deixis.backend.cuda;
 
 import org.bytedeco.cuda.cudart.CUctx_st;
+import org.bytedeco.cuda.cudart.CUgraph_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.BytePointer;
@@ -19,6 +20,7 @@ final class Driver implements AutoCloseable {
   private final int device;
   private final CUctx_st context = new CUctx_st();
   private final CUstream_st stream = new CUstream_st();
+  private volatile Thread capturing;
   private final ThreadLocal<Boolean> current = ThreadLocal.withInitial(() -> false);
 
   /**
@@ -71,8 +73,57 @@ final class Driver implements AutoCloseable {
     check(cudart.cuStreamCreate(stream, cudart.CU_STREAM_NON_BLOCKING), "cuStreamCreate");
   }
 
+  /**
+   * @throws IllegalStateException when another thread is capturing it: what is put there now would
+   *     become part of that graph
+   */
   CUstream_st stream() {
+    Thread thread = capturing;
+    if (thread != null && thread != Thread.currentThread()) {
+      throw new IllegalStateException(
+          "the cuda device is capturing a graph on thread '"
+              + thread.getName()
+              + "'; other threads cannot use it meanwhile");
+    }
     return stream;
+  }
+
+  /** Whether calls are being recorded into a graph instead of done. */
+  boolean capturing() {
+    return capturing != null;
+  }
+
+  /**
+   * @param what for the message, with its article
+   */
+  void refuseWhileCapturing(String what) {
+    if (capturing != null) {
+      throw new IllegalStateException(
+          what
+              + " inside of a captured graph: only kernels and products can be replayed; move data in"
+              + " before the launch and out after it");
+    }
+  }
+
+  /** Begins to record what this thread puts into the stream. */
+  void beginCapture() {
+    refuseWhileCapturing("a capture");
+    enter();
+    // Relaxed: the pool may still ask for memory, which does not touch the stream.
+    check(
+        cudart.cuStreamBeginCapture(stream, cudart.CU_STREAM_CAPTURE_MODE_RELAXED),
+        "cuStreamBeginCapture");
+    capturing = Thread.currentThread();
+  }
+
+  /**
+   * Ends the recording, also of one that went wrong, so that the stream works again.
+   *
+   * @return the driver's code
+   */
+  int endCapture(CUgraph_st graph) {
+    capturing = null;
+    return cudart.cuStreamEndCapture(stream, graph);
   }
 
   /** Makes the context this thread's own; every call to the driver needs it. */
@@ -106,6 +157,7 @@ final class Driver implements AutoCloseable {
   }
 
   void synchronize() {
+    refuseWhileCapturing("waiting for the device");
     enter();
     check(cudart.cuStreamSynchronize(stream), "cuStreamSynchronize");
   }

@@ -86,6 +86,14 @@ public final class TextEncoder extends Module {
    *     the vocabulary, or a sequence has no token
    */
   public TextBatch upload(Tokens tokens) {
+    return upload(tokens, null);
+  }
+
+  /**
+   * {@link #upload(Tokens)} into a batch of the same shape that was made before, instead of a new
+   * one.
+   */
+  public TextBatch upload(Tokens tokens, TextBatch into) {
     int b = tokens.batch();
     int t = tokens.length();
     if (t > config.maxTokens()) {
@@ -117,6 +125,15 @@ public final class TextEncoder extends Module {
       if (tokensSeen == 0) {
         throw new InputException("phrase " + row + " has no token; leave it out");
       }
+    }
+    if (into != null) {
+      into.ids().set(ids);
+      into.mask().set(tokens.mask());
+      if (roberta) {
+        into.positions().set(counted);
+      }
+      into.padding().set(pads);
+      return into;
     }
     return new TextBatch(
         Tensor.ints(backend, ids, b, t),

@@ -136,6 +136,11 @@ public final class GuideModel extends Module {
     return text.upload(tokens);
   }
 
+  /** {@link #upload(Tokens)} into a batch of the same shape that was made before. */
+  public TextBatch upload(Tokens tokens, TextBatch into) {
+    return text.upload(tokens, into);
+  }
+
   /** {@link #encodePictures} and {@link #predict} with the configured number of regions. */
   public Prediction forward(Tensor images, TextBatch phrases) {
     return forward(images, phrases, config.regions());
