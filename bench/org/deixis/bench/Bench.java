@@ -23,6 +23,7 @@ public final class Bench implements AutoCloseable {
    * What to measure.
    *
    * @param quick fewer rounds, and no rows of encoders alone
+   * @param rounds of each contender, or null for what suits the row
    * @param groups parts of the table, in its order
    * @param only part of the names of rows to be measured, or null for all
    * @param dtype of models and operands
@@ -32,6 +33,7 @@ public final class Bench implements AutoCloseable {
    */
   public record Options(
       boolean quick,
+      Integer rounds,
       List<Row.Group> groups,
       String only,
       DType dtype,
@@ -39,7 +41,7 @@ public final class Bench implements AutoCloseable {
       int share,
       boolean compiled) {
     public static Options of(boolean quick, DType dtype) {
-      return new Options(quick, List.of(Row.Group.values()), null, dtype, 16, 4, false);
+      return new Options(quick, null, List.of(Row.Group.values()), null, dtype, 16, 4, false);
     }
   }
 
@@ -75,7 +77,7 @@ public final class Bench implements AutoCloseable {
   public Bench(Backend backend, Options options, Effort effort, Peers peers, PrintStream out) {
     this.backend = backend;
     this.options = options;
-    this.effort = effort;
+    this.effort = options.rounds() == null ? effort : effort.withRounds(options.rounds());
     this.peers = peers;
     this.out = out;
     about();
@@ -96,7 +98,7 @@ public final class Bench implements AutoCloseable {
     report.about().put("threads", Integer.toString(Env.threads()));
     report.about().put("machine", Machine.describe());
     report.about().put("java", System.getProperty("java.vm.version"));
-    report.about().put("rounds", Integer.toString(effort.rounds()));
+    report.about().put("rounds", Integer.toString(this.effort.rounds()));
   }
 
   private void say(String fact, String value) {
@@ -161,6 +163,14 @@ public final class Bench implements AutoCloseable {
 
   Effort effort() {
     return effort;
+  }
+
+  /** For work of seconds: fewer rounds after so much warming, unless the caller chose them. */
+  Effort effort(int quickRounds, int fullRounds, double warmSeconds) {
+    int rounds = options.quick() ? quickRounds : fullRounds;
+    return effort
+        .withRounds(options.rounds() == null ? rounds : options.rounds())
+        .withWarming(warmSeconds);
   }
 
   Options options() {

@@ -91,7 +91,7 @@ final class EncoderRows {
       List<Contender> contenders = new ArrayList<>();
       contenders.add(Contender.engine(backend, work));
       contenders.addAll(theirs);
-      Effort effort = bench.effort().withRounds(11).withWarming(3);
+      Effort effort = bench.effort(5, 11, 3);
       bench.add(Row.timed(Row.Group.ENCODERS, name, Rounds.run(contenders, effort)));
     } finally {
       theirs.forEach(PeerProcess.Work::close);

@@ -141,12 +141,11 @@ final class GuideRows {
         theirs.add(bench.pytorch().prepare(Row.PYTORCH, task));
       }
       contenders.addAll(theirs);
-      int rounds = bench.options().quick() ? (phrases > 1 ? 3 : 5) : 11;
       Row row =
           Row.timed(
               Row.Group.INFERENCE,
               name(phrases, dtype),
-              Rounds.run(contenders, bench.effort().withRounds(rounds).withWarming(2)));
+              Rounds.run(contenders, bench.effort(phrases > 1 ? 3 : 5, 11, 2)));
       return onnx == null ? row : row.with("mask_off_onnxruntime", off);
     } finally {
       theirs.forEach(PeerProcess.Work::close);

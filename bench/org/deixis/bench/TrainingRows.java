@@ -57,7 +57,7 @@ final class TrainingRows {
   }
 
   private Effort slow() {
-    return bench.effort().withRounds(bench.options().quick() ? 5 : 11).withWarming(5);
+    return bench.effort(5, 11, 5);
   }
 
   /** The guide model at full size: Swin-B 224 and BERT-base. */

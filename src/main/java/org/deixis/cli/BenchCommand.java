@@ -35,6 +35,12 @@ final class BenchCommand extends BaseCommand {
   private boolean quick;
 
   @Option(
+      names = "--rounds",
+      paramLabel = "N",
+      description = "Rounds of each contender; by default 25, with --quick 7, of slow rows fewer.")
+  private Integer rounds;
+
+  @Option(
       names = "--rows",
       paramLabel = "GROUP",
       split = ",",
@@ -115,6 +121,9 @@ final class BenchCommand extends BaseCommand {
           "bench: %d pictures of %d expressions; give 1 to 4096 expressions in all"
               .formatted(pictures, share));
     }
+    if (rounds != null && rounds < 1) {
+      throw new InputException("bench: --rounds " + rounds + "; give at least 1");
+    }
     Backend backend = engine.backend(err);
     DType type = dtype != null ? dtype : backend.name().equals("cuda") ? DType.F16 : DType.F32;
     if (!type.isFloating() || !backend.supports(type)) {
@@ -122,7 +131,8 @@ final class BenchCommand extends BaseCommand {
           "bench: device '%s' does not compute in %s"
               .formatted(backend.name(), type.name().toLowerCase(Locale.ROOT)));
     }
-    Bench.Options options = new Bench.Options(quick, groups, only, type, pictures, share, compiled);
+    Bench.Options options =
+        new Bench.Options(quick, rounds, groups, only, type, pictures, share, compiled);
     Bench.Peers others = python == null ? null : new Bench.Peers(python, peers);
     Effort effort = quick ? Effort.QUICK : Effort.FULL;
     try (Bench bench = new Bench(backend, options, effort, others, out)) {
