@@ -2,7 +2,7 @@
 
     {"do": "hello"}                             -> names and versions
     {"do": "prepare", "id": 0, "task": {...}}   -> {}; builds the work that the task describes
-    {"do": "run", "id": 0, "calls": 10}         -> {"seconds": of one call}; one untimed call comes first
+    {"do": "run", "id": 0, "calls": 10, "warm": true}  -> {"seconds": of one call}; warm: after one untimed call
     {"do": "facts", "id": 0}                    -> whatever else is known of that work
     {"do": "drop", "id": 0}                     -> {}
 
@@ -22,8 +22,9 @@ class Work:
     def __init__(self, call, wait=lambda: None, facts=dict):
         self.call, self.wait, self.facts = call, wait, facts
 
-    def seconds(self, calls):
-        self.call()
+    def seconds(self, calls, warm):
+        if warm:
+            self.call()
         self.wait()
         start = time.perf_counter()
         for _ in range(calls):
@@ -46,7 +47,7 @@ def serve(hello, prepare):
             works[number] = prepare(request["task"])
             return {}
         if what == "run":
-            return {"seconds": works[number].seconds(request["calls"])}
+            return {"seconds": works[number].seconds(request["calls"], request["warm"])}
         if what == "facts":
             return works[number].facts()
         if what == "drop":

@@ -143,6 +143,7 @@ def prepare(task, device):
         return {"peak_device_mib": torch.cuda.max_memory_allocated() / 2**20} if device == "cuda" else {}
 
     if device == "cuda":
+        torch.cuda.empty_cache()  # what the work before left belongs to the engine too
         torch.cuda.reset_peak_memory_stats()
     return peer_protocol.Work(call, waiter(device), facts)
 

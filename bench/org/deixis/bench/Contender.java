@@ -7,8 +7,18 @@ interface Contender {
   /** What its column is called. */
   String name();
 
-  /** Does the work {@code calls} times, one untimed call before them; seconds of a timed call. */
-  double seconds(int calls);
+  /**
+   * Does the work {@code calls} times; seconds of a call.
+   *
+   * @param warm whether one untimed call comes first, for caches and clocks that somebody else's
+   *     round has left cold
+   */
+  double seconds(int calls, boolean warm);
+
+  /** Whether it starts cold, its code yet to be compiled. */
+  default boolean compiles() {
+    return false;
+  }
 
   /** The engine in this process; waits for the device once, after the last call. */
   static Contender engine(Backend backend, Runnable work) {
@@ -19,9 +29,16 @@ interface Contender {
       }
 
       @Override
-      public double seconds(int calls) {
-        work.run(); // caches and clocks that somebody else's round has left cold
-        backend.synchronize();
+      public boolean compiles() {
+        return true;
+      }
+
+      @Override
+      public double seconds(int calls, boolean warm) {
+        if (warm) {
+          work.run();
+          backend.synchronize();
+        }
         long start = System.nanoTime();
         for (int i = 0; i < calls; i++) {
           work.run();

@@ -54,12 +54,17 @@ final class OperationRows {
       }
       if (both) {
         Row row = row(timed, withBackward(timed), timed.both(), run::forwardBackward, true);
-        if (WANTED.containsKey(timed.kind()) && row.peers().containsKey(Row.PYTORCH)) {
+        if (WANTED.containsKey(timed.kind()) && hasTarget(row)) {
           row.wants(Row.PYTORCH, WANTED.get(timed.kind()));
         }
         bench.add(row);
       }
     }
+  }
+
+  /** What is wanted is said of the CPU. */
+  private boolean hasTarget(Row row) {
+    return row.peers().containsKey(Row.PYTORCH) && bench.backend().name().equals("cpu");
   }
 
   static String withBackward(Timed timed) {
@@ -164,7 +169,7 @@ final class OperationRows {
       Row row =
           figures(
               Row.timed(Row.Group.OPERATIONS, name, Rounds.run(contenders, bench.effort())), cost);
-      if (row.peers().containsKey(Row.PYTORCH)) {
+      if (hasTarget(row)) {
         row.wants(Row.PYTORCH, 1.0);
       }
       bench.add(row);

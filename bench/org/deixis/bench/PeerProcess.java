@@ -129,8 +129,8 @@ final class PeerProcess implements AutoCloseable {
     }
 
     @Override
-    public double seconds(int calls) {
-      return ask(request("run").put("calls", calls)).get("seconds").asDouble();
+    public double seconds(int calls, boolean warm) {
+      return ask(request("run").put("calls", calls).put("warm", warm)).get("seconds").asDouble();
     }
 
     /** Further figures of this work, for example peak memory; empty where there are none. */

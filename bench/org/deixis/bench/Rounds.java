@@ -1,6 +1,5 @@
 package org.deixis.bench;
 
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -12,6 +11,12 @@ import java.util.Map;
  */
 final class Rounds {
   private static final int MOST_CALLS = 20_000;
+
+  /** Work from so many seconds on needs no untimed call before it. */
+  private static final double LONG = 0.1;
+
+  /** Contenders that are compiled already are warm after this. */
+  private static final double PEER_WARMING = 0.2;
 
   /** Threads of the one before are still spinning for more work when it has answered. */
   private static final long SETTLE_MILLIS = 3;
@@ -39,8 +44,11 @@ final class Rounds {
   /** Timings by contender, in their order. */
   static Map<String, Timing> run(List<Contender> contenders, Effort effort) {
     int[] calls = new int[contenders.size()];
+    boolean[] warm = new boolean[calls.length];
     for (int i = 0; i < calls.length; i++) {
-      calls[i] = warm(contenders.get(i), effort);
+      double once = warm(contenders.get(i), effort);
+      calls[i] = calls(once, effort.roundSeconds());
+      warm[i] = once < LONG;
     }
     double[][] seconds = new double[calls.length][effort.rounds()];
     for (int round = 0; round < effort.rounds(); round++) {
@@ -48,7 +56,7 @@ final class Rounds {
         if (calls.length > 1) {
           settle();
         }
-        seconds[i][round] = contenders.get(i).seconds(calls[i]);
+        seconds[i][round] = contenders.get(i).seconds(calls[i], warm[i]);
       }
     }
     Map<String, Timing> timings = new LinkedHashMap<>();
@@ -60,17 +68,19 @@ final class Rounds {
 
   /**
    * Runs by time, not by count, since a short kernel needs thousands of calls before it is compiled
-   * for good; returns the calls that make a round.
+   * for good; returns the seconds that a call takes then.
    */
-  private static int warm(Contender contender, Effort effort) {
+  private static double warm(Contender contender, Effort effort) {
+    double wanted =
+        contender.compiles() ? effort.warmSeconds() : Math.min(effort.warmSeconds(), PEER_WARMING);
     long start = System.nanoTime();
-    List<Double> seen = new ArrayList<>();
     int calls = 1;
+    double once;
     do {
-      seen.add(contender.seconds(calls));
-      calls = calls(seen.get(seen.size() - 1), Math.max(effort.roundSeconds(), 0.005));
-    } while ((System.nanoTime() - start) / 1e9 < effort.warmSeconds());
-    return calls(seen.get(seen.size() - 1), effort.roundSeconds());
+      once = contender.seconds(calls, false);
+      calls = calls(once, Math.max(effort.roundSeconds(), 0.005));
+    } while ((System.nanoTime() - start) / 1e9 < wanted);
+    return once;
   }
 
   private static int calls(double seconds, double wanted) {

@@ -124,6 +124,7 @@ final class TrainingRows {
       bench.add(row);
     } finally {
       theirs.forEach(PeerProcess.Work::close);
+      backend.memory().trim(); // the next row's step must not find this one's blocks
     }
   }
 

@@ -71,11 +71,11 @@ class BenchReportTest {
   }
 
   @Test
-  void contendersTakeTurnsAndShortWorkIsRepeated() {
+  void contendersTakeTurnsAndShortWorkIsRepeatedAndWarmed() {
     StringBuilder order = new StringBuilder();
     Map<String, Rounds.Timing> timings =
         Rounds.run(List.of(fake("a", 0.001, order), fake("b", 0.5, order)), new Effort(3, 0, 0.01));
-    assertEquals("a1 b1 a10 b1 a10 b1 a10 b1 ", order.toString());
+    assertEquals("a1 b1 a10w b1 a10w b1 a10w b1 ", order.toString());
     assertEquals(0.001, timings.get("a").median());
     assertEquals(0.5, timings.get("b").median());
   }
@@ -88,8 +88,8 @@ class BenchReportTest {
       }
 
       @Override
-      public double seconds(int calls) {
-        order.append(name).append(calls).append(' ');
+      public double seconds(int calls, boolean warm) {
+        order.append(name).append(calls).append(warm ? "w " : " ");
         return seconds;
       }
     };

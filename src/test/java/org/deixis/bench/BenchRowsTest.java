@@ -17,6 +17,9 @@ import java.util.Set;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Backends;
 import org.deixis.core.DType;
+import org.deixis.model.gres.GresConfig;
+import org.deixis.model.swin.SwinConfig;
+import org.deixis.model.swin.WindowRule;
 import org.deixis.testing.CudaHost;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -76,6 +79,42 @@ class BenchRowsTest {
     BenchReport report = operations(CudaHost.backend(), DType.F16, "f16; limits");
     assertEquals("cuda", report.about().get("device"));
     complete(report, DType.F16);
+  }
+
+  private static final SwinConfig TINY =
+      new SwinConfig(8, List.of(1, 1, 1, 1), List.of(1, 1, 2, 2), 4, WindowRule.SHRINK, 0, false);
+
+  /** What a GPU's training rows run, and what the memory rows run in their own process. */
+  private static void steps(Backend backend, DType dtype) {
+    GresConfig small = GresConfig.of("small").withPictures(32, 32, TINY);
+    long before = backend.memory().stats().live();
+    try (Steps classifier = Steps.classifier(backend, dtype, TINY, 2, 32);
+        Steps guide = Steps.guide(backend, dtype, small, 1, 2)) {
+      assertEquals(2, classifier.amount());
+      assertEquals(2, guide.amount());
+      long held = 0;
+      for (int i = 0; i < 2; i++) {
+        classifier.run();
+        guide.run();
+        if (i == 0) {
+          held = backend.memory().stats().live();
+        }
+      }
+      assertEquals(held, backend.memory().stats().live(), "a step leaves memory behind");
+    }
+    assertEquals(before, backend.memory().stats().live(), "something was not closed");
+  }
+
+  @Test
+  void trainingStepsOnTheCpu() {
+    steps(Backends.get("cpu"), DType.F32);
+  }
+
+  @Test
+  @Tag("cuda-host")
+  void trainingStepsInHalfPrecisionOnTheStandInDriver() {
+    assumeTrue(CudaHost.available(), "no g++");
+    steps(CudaHost.backend(), DType.F16);
   }
 
   /** PyTorch's half knows every kind of case that we ask of it. */

@@ -36,7 +36,7 @@ class PeerProcessTest {
         script(
             """
                 *prepare*softmax*) echo '{}' ;;
-                *run*'"calls":7'*) echo '{"seconds": 0.25}' ;;
+                *run*'"calls":7,"warm":true'*) echo '{"seconds": 0.25}' ;;
                 *facts*) echo '{"peak": 3}' ;;
                 *drop*) echo '{}' ;;
             """);
@@ -47,7 +47,7 @@ class PeerProcessTest {
           peer.versions().get("torch").asText());
       try (PeerProcess.Work work = peer.prepare("PyTorch", Map.of("kind", "softmax"))) {
         assertEquals("PyTorch", work.name());
-        assertEquals(0.25, work.seconds(7));
+        assertEquals(0.25, work.seconds(7, true));
         assertEquals(3, work.facts().get("peak").asInt());
       }
     }
