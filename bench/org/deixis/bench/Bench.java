@@ -1,0 +1,248 @@
+package org.deixis.bench;
+
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.LocalDate;
+import java.time.ZoneOffset;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import org.deixis.backend.Backend;
+import org.deixis.core.DType;
+import org.deixis.core.Env;
+
+/**
+ * One run of the bench: this machine's limits, models, training steps, operations and footprint,
+ * beside PyTorch and ONNX Runtime in the same run, round by round in turns. For single kernels with
+ * forks and errors, run {@link KernelBenchmark} under JMH.
+ */
+public final class Bench implements AutoCloseable {
+  /**
+   * What to measure.
+   *
+   * @param quick fewer rounds, and no rows of encoders alone
+   * @param rounds of each contender, or null for what suits the row
+   * @param groups parts of the table, in its order
+   * @param only part of the names of rows to be measured, or null for all
+   * @param dtype of models and operands
+   * @param pictures of a batch on a GPU
+   * @param share expressions of each of those
+   * @param compiled whether PyTorch is also timed compiled
+   */
+  public record Options(
+      boolean quick,
+      Integer rounds,
+      List<Row.Group> groups,
+      String only,
+      DType dtype,
+      int pictures,
+      int share,
+      boolean compiled) {
+    public static Options of(boolean quick, DType dtype) {
+      return new Options(quick, null, List.of(Row.Group.values()), null, dtype, 16, 4, false);
+    }
+  }
+
+  /**
+   * Peers in a Python.
+   *
+   * @param python the interpreter; it has torch, timm, transformers, onnxruntime
+   * @param scripts the folder of the peers' scripts
+   */
+  public record Peers(Path python, Path scripts) {
+    Path pytorch() {
+      return scripts.resolve("pytorch_peer.py");
+    }
+
+    Path onnxRuntime() {
+      return scripts.resolve("onnxruntime_peer.py");
+    }
+  }
+
+  private final Backend backend;
+  private final Options options;
+  private final Effort effort;
+  private final Peers peers;
+  private final PrintStream out;
+  private final PeerProcess pytorch;
+  private final BenchReport report = new BenchReport(Map.of(), Map.of(), List.of());
+  private Row.Group printed;
+
+  /**
+   * @param peers null to leave them out
+   * @param out where rows are printed as they come
+   */
+  public Bench(Backend backend, Options options, Effort effort, Peers peers, PrintStream out) {
+    this.backend = backend;
+    this.options = options;
+    this.effort = options.rounds() == null ? effort : effort.withRounds(options.rounds());
+    this.peers = peers;
+    this.out = out;
+    about();
+    pytorch = peers == null ? null : new PeerProcess(peers.python(), peers.pytorch(), peerDevice());
+    if (pytorch != null) {
+      pytorch.versions().fields().forEachRemaining(e -> say(e.getKey(), e.getValue().asText()));
+    }
+  }
+
+  private String peerDevice() {
+    return backend.name().equals("cuda") ? "cuda" : "cpu";
+  }
+
+  private void about() {
+    report.about().put("date", LocalDate.now(ZoneOffset.UTC).toString());
+    report.about().put("device", backend.name());
+    report.about().put("dtype", dtypeName());
+    report.about().put("threads", Integer.toString(Env.threads()));
+    report.about().put("machine", Machine.describe());
+    report.about().put("java", System.getProperty("java.vm.version"));
+    report.about().put("rounds", Integer.toString(this.effort.rounds()));
+  }
+
+  private void say(String fact, String value) {
+    report.about().put(fact, value);
+  }
+
+  /** Measures what was asked for. */
+  public BenchReport run() {
+    boolean gpu = backend.name().equals("cuda");
+    Limits limits = Limits.measure(backend, options.dtype(), effort);
+    limits(limits);
+    for (Row.Group group : Row.Group.values()) {
+      if (!options.groups().contains(group)) {
+        continue;
+      }
+      switch (group) {
+        case INFERENCE -> new GuideRows(this).measure();
+        case TRAINING -> new TrainingRows(this).measure();
+        case ENCODERS -> {
+          if (!options.quick()) {
+            new EncoderRows(this).measure();
+          }
+        }
+        case OPERATIONS -> {
+          List<BenchCases.Timed> cases =
+              gpu ? BenchCases.batch(options.pictures(), options.share()) : BenchCases.cpu();
+          operations(limits, cases);
+        }
+        case FOOTPRINT -> {
+          if (!gpu) {
+            new FootprintRows(this).measure();
+          }
+        }
+      }
+    }
+    return report;
+  }
+
+  /** The limits' line of the table, and their place in the report. */
+  void limits(Limits limits) {
+    report.limits().put("gflops", limits.flops() / 1e9);
+    report.limits().put("gbs", limits.bytes() / 1e9);
+    out.printf(
+        Locale.ROOT,
+        "%s, %s threads, %s; limits: %.0f GFLOP/s (a large product), %.1f GB/s (a large copy)%n",
+        report.about().get("machine"),
+        report.about().get("threads"),
+        dtypeName(),
+        limits.flops() / 1e9,
+        limits.bytes() / 1e9);
+  }
+
+  void operations(Limits limits, List<BenchCases.Timed> cases) {
+    OperationRows rows = new OperationRows(this, limits);
+    cases.forEach(rows::measure);
+    rows.adamW("3 blocks of Swin-B's third stage", OperationRows.blockShapes(3, 512));
+  }
+
+  Backend backend() {
+    return backend;
+  }
+
+  Effort effort() {
+    return effort;
+  }
+
+  /** For work of seconds: fewer rounds after so much warming, unless the caller chose them. */
+  Effort effort(int quickRounds, int fullRounds, double warmSeconds) {
+    int rounds = options.quick() ? quickRounds : fullRounds;
+    return effort
+        .withRounds(options.rounds() == null ? rounds : options.rounds())
+        .withWarming(warmSeconds);
+  }
+
+  Options options() {
+    return options;
+  }
+
+  DType dtype() {
+    return options.dtype();
+  }
+
+  String dtypeName() {
+    return options.dtype().name().toLowerCase(Locale.ROOT);
+  }
+
+  /** Null when PyTorch is not part of the run. */
+  PeerProcess pytorch() {
+    return pytorch;
+  }
+
+  /** Null when peers are not part of the run. */
+  Peers peers() {
+    return peers;
+  }
+
+  boolean compiled() {
+    return options.compiled();
+  }
+
+  /** Notes a peer's version. */
+  void version(String name, String value) {
+    say(name, value);
+  }
+
+  boolean wants(String name) {
+    return options.only() == null || name.contains(options.only());
+  }
+
+  void add(Row row) {
+    if (row.group() != printed) {
+      printed = row.group();
+      out.println();
+      out.println(TextTable.header(printed));
+    }
+    report.rows().add(row);
+    out.println(TextTable.line(row));
+    out.flush();
+  }
+
+  BenchReport report() {
+    return report;
+  }
+
+  /** Writes {@code bench.json} and {@code chart.png} into a folder. */
+  public void write(Path folder) {
+    out.println();
+    out.println(report.write(folder));
+    if (report.rows().stream().anyMatch(r -> !r.peers().isEmpty())) {
+      Path chart = folder.resolve(RatioChart.FILE);
+      RatioChart.write(report, chart);
+      out.println(chart);
+    }
+  }
+
+  @Override
+  public void close() {
+    if (pytorch != null) {
+      pytorch.close();
+    }
+  }
+
+  /** A folder for files that rows need while they are measured. */
+  static Path temporaryFolder() throws IOException {
+    return Files.createTempDirectory("deixis-bench");
+  }
+}

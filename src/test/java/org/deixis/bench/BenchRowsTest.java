@@ -1,0 +1,163 @@
+package org.deixis.bench;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import org.deixis.backend.Backend;
+import org.deixis.backend.Backends;
+import org.deixis.core.DType;
+import org.deixis.model.gres.GresConfig;
+import org.deixis.model.swin.SwinConfig;
+import org.deixis.model.swin.WindowRule;
+import org.deixis.testing.CudaHost;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import org.openjdk.jmh.annotations.Param;
+
+/** Rows that the bench makes, at shapes that take no time. */
+class BenchRowsTest {
+  private static final Effort ONCE = new Effort(1, 0, 0);
+
+  private static BenchReport operations(Backend backend, DType dtype, String printed) {
+    ByteArrayOutputStream out = new ByteArrayOutputStream();
+    try (Bench bench =
+        new Bench(
+            backend,
+            Bench.Options.of(true, dtype),
+            ONCE,
+            null,
+            new PrintStream(out, true, StandardCharsets.UTF_8))) {
+      Limits limits = Limits.measure(backend, dtype, 32, 1 << 12, ONCE);
+      bench.limits(limits);
+      bench.operations(limits, BenchCases.tiny());
+      String text = out.toString(StandardCharsets.UTF_8);
+      assertTrue(text.contains(printed), text);
+      assertTrue(text.contains("of the limit"), text);
+      return bench.report();
+    }
+  }
+
+  /** Every family forward and with backward, and AdamW. */
+  private static void complete(BenchReport report, DType dtype) {
+    assertEquals(2 * BenchCases.tiny().size() + 1, report.rows().size());
+    for (Row row : report.rows()) {
+      assertTrue(row.engine() > 0, row.name());
+      double flops = row.more().get("flops");
+      double bytes = row.more().get("bytes");
+      assertTrue(flops > 0 && bytes > 0, row.name());
+      double limit =
+          Math.max(
+              flops / (report.limits().get("gflops") * 1e9),
+              bytes / (report.limits().get("gbs") * 1e9));
+      assertEquals(limit / row.engine(), row.more().get("share_of_limit"), 1e-9, row.name());
+    }
+    Row softmax =
+        report.rows().stream().filter(r -> r.name().equals("softmax 12×49")).findFirst().get();
+    assertEquals(2.0 * 12 * 49 * dtype.bytes(), softmax.more().get("bytes"));
+  }
+
+  @Test
+  void operationsOnTheCpu() {
+    complete(operations(Backends.get("cpu"), DType.F32, "f32; limits"), DType.F32);
+  }
+
+  @Test
+  @Tag("cuda-host")
+  void operationsInHalfPrecisionOnTheStandInDriver() {
+    assumeTrue(CudaHost.available(), "no g++");
+    BenchReport report = operations(CudaHost.backend(), DType.F16, "f16; limits");
+    assertEquals("cuda", report.about().get("device"));
+    complete(report, DType.F16);
+  }
+
+  private static final SwinConfig TINY =
+      new SwinConfig(8, List.of(1, 1, 1, 1), List.of(1, 1, 2, 2), 4, WindowRule.SHRINK, 0, false);
+
+  /** What a GPU's training rows run, and what the memory rows run in their own process. */
+  private static void steps(Backend backend, DType dtype) {
+    GresConfig small = GresConfig.of("small").withPictures(32, 32, TINY);
+    long before = backend.memory().stats().live();
+    try (Steps classifier = Steps.classifier(backend, dtype, TINY, 2, 32);
+        Steps guide = Steps.guide(backend, dtype, small, 1, 2)) {
+      assertEquals(2, classifier.amount());
+      assertEquals(2, guide.amount());
+      long held = 0;
+      for (int i = 0; i < 2; i++) {
+        classifier.run();
+        guide.run();
+        if (i == 0) {
+          held = backend.memory().stats().live();
+        }
+      }
+      assertEquals(held, backend.memory().stats().live(), "a step leaves memory behind");
+    }
+    assertEquals(before, backend.memory().stats().live(), "something was not closed");
+  }
+
+  @Test
+  void trainingStepsOnTheCpu() {
+    steps(Backends.get("cpu"), DType.F32);
+  }
+
+  @Test
+  @Tag("cuda-host")
+  void trainingStepsInHalfPrecisionOnTheStandInDriver() {
+    assumeTrue(CudaHost.available(), "no g++");
+    steps(CudaHost.backend(), DType.F16);
+  }
+
+  /** PyTorch's half knows every kind of case that we ask of it. */
+  @Test
+  void thePeerHasATwinOfEveryFamily() throws IOException {
+    String script = Files.readString(Path.of("bench/peer_operations.py"));
+    Set<String> kinds = new HashSet<>();
+    for (List<BenchCases.Timed> cases :
+        List.of(BenchCases.cpu(), BenchCases.batch(2, 2), BenchCases.tiny())) {
+      cases.forEach(c -> kinds.add(c.kind()));
+    }
+    for (String kind : kinds) {
+      assertTrue(script.contains("\"" + kind + "\": _" + kind), kind);
+    }
+  }
+
+  @Test
+  void namesAreNotTakenTwice() {
+    for (List<BenchCases.Timed> cases : List.of(BenchCases.cpu(), BenchCases.batch(16, 4))) {
+      Set<String> names = new HashSet<>();
+      cases.forEach(c -> assertTrue(names.add(c.name()), c.name()));
+    }
+  }
+
+  @Test
+  void theKernelBenchmarkNamesCasesThatExist() throws NoSuchFieldException {
+    for (String name : KernelBenchmark.class.getField("name").getAnnotation(Param.class).value()) {
+      assertEquals(name, BenchCases.byName(name).name());
+    }
+    assertThrows(IllegalArgumentException.class, () -> BenchCases.byName("softmax 1×1"));
+  }
+
+  @Test
+  void aKernelBenchmarkRuns() {
+    KernelBenchmark benchmark = new KernelBenchmark();
+    benchmark.name = "self_attention 1×20×768";
+    benchmark.device = "cpu";
+    benchmark.dtype = "f32";
+    benchmark.prepare();
+    long before = Backends.get("cpu").memory().stats().live();
+    benchmark.forward();
+    benchmark.forwardBackward();
+    assertEquals(before, Backends.get("cpu").memory().stats().live(), "a run leaves memory behind");
+    benchmark.free();
+  }
+}
