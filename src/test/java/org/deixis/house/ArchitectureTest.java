@@ -154,6 +154,8 @@ class ArchitectureTest {
           "allocate",
           "upload",
           "download",
+          "freezes",
+          "freeze",
           "synchronize",
           "close",
           "fill",
