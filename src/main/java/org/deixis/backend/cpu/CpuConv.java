@@ -20,8 +20,11 @@ final class CpuConv {
 
   private final WorkerPool pool;
 
+  private final FrozenWinograd winograd;
+
   CpuConv(WorkerPool pool) {
     this.pool = pool;
+    this.winograd = new FrozenWinograd(pool);
   }
 
   /**
@@ -134,11 +137,11 @@ final class CpuConv {
     if (empty(spec)) {
       return;
     }
-    long shift = bias == null ? 0 : Native.floats(bias);
     if (FrozenWeights.of(weight) != null) {
-      frozen(spec, x, weight, shift, y);
+      frozen(spec, x, weight, bias, y);
       return;
     }
+    long shift = bias == null ? 0 : Native.floats(bias);
     long plain = Native.floats(weight);
     forEach(
         spec,
@@ -161,9 +164,14 @@ final class CpuConv {
   }
 
   /** A convolution whose weight was laid out before, in bf16 with x rounded on the way in. */
-  private void frozen(Conv2d spec, Array x, Array weight, long shift, Array y) {
+  private void frozen(Conv2d spec, Array x, Array weight, Array bias, Array y) {
     FrozenWeights weights = FrozenWeights.of(weight);
     DType type = weights.products();
+    if (FrozenWinograd.takes(spec, type)) {
+      winograd.conv2d(spec, x, weight, bias, y);
+      return;
+    }
+    long shift = bias == null ? 0 : Native.floats(bias);
     long from = Native.floats(x);
     if (type != DType.F32) {
       long halves = Dnnl.here().workspace(1, type.bytes() * x.size());

@@ -120,7 +120,8 @@ final class FrozenGemm {
         });
   }
 
-  private static Dnnl.Kernel kernel(
+  /** One product of dense activations with one laid-out matrix. */
+  static Dnnl.Kernel kernel(
       Dnnl d, DType type, int m, int n, int k, int ldc, boolean bias, Activation activation) {
     d.key(Dnnl.FROZEN_MATMUL)
         .add((long) m << 32 | n)

@@ -35,6 +35,11 @@ final class FrozenWeights implements HostBuffer.Derived {
     dnnl_memory_desc descriptor() {
       return md;
     }
+
+    /** Distance in bytes between several matrices in this layout. */
+    long step() {
+      return bytes + 63 & -64L;
+    }
   }
 
   /** Kept for good: there are no more than shapes of weights. */
@@ -45,6 +50,9 @@ final class FrozenWeights implements HostBuffer.Derived {
    * @param down distance of neighbours along the first axis; 0 for a dense array
    */
   private record Part(long start, long down, long right, Layout layout) {}
+
+  /** Instead of a place: the weight as transformed filters. */
+  private static final long FILTERS = -1;
 
   private final Memory memory;
   private final DType products;
@@ -114,6 +122,35 @@ final class FrozenWeights implements HostBuffer.Derived {
   /** Address of the copy of a dense array in the layout that a convolution wants. */
   long dense(Array weight, long[] dims, Layout layout) {
     return copy(weight, Native.floats(weight), dims, null, layout);
+  }
+
+  /**
+   * Address of a 3×3 weight's filters transformed for {@link FrozenWinograd}: 36 matrices (in,
+   * out), {@link Layout#step} apart.
+   */
+  synchronized long filters(Array weight, int in, int out, Layout layout) {
+    Part part = new Part(FILTERS, 0, 0, layout);
+    Array all = copies.get(part);
+    if (all == null) {
+      float[] plain = new float[Math.toIntExact(weight.size())];
+      HostBuffer.of(weight).floats().get(Math.toIntExact(weight.offset()), plain);
+      float[] filters = FrozenWinograd.filters(plain, in, out);
+      all = allocate(FrozenWinograd.POINTS * layout.step());
+      try (Scope scope = Scope.open()) {
+        Array matrix = new Array(memory.allocate(4L * in * out), 0, Shape.of(in, out), DType.F32);
+        for (int p = 0; p < FrozenWinograd.POINTS; p++) {
+          HostBuffer.of(matrix).floats().put(0, filters, p * in * out, in * out);
+          arrange(
+              Native.floats(matrix),
+              new long[] {in, out},
+              new long[] {out, 1},
+              layout,
+              Native.address(all) + p * layout.step());
+        }
+      }
+      copies.put(part, all);
+    }
+    return Native.address(all);
   }
 
   private synchronized long copy(
