@@ -40,7 +40,7 @@ final class EncoderRows {
             new Swin(
                 ParameterSource.fresh(backend, 1), GresConfig.DEFAULT.swin(), size, size, random);
         Scope scope = Scope.open()) {
-      swin.precision(bench.dtype());
+      swin.freeze(bench.dtype());
       Tensor image = Tensor.floats(backend, RandomInputs.picture(size), 1, 3, size, size);
       row(
           name,
@@ -62,7 +62,7 @@ final class EncoderRows {
         TextEncoder text =
             new TextEncoder(ParameterSource.fresh(backend, 1), GresConfig.DEFAULT.text(), random);
         Scope scope = Scope.open()) {
-      text.precision(bench.dtype());
+      text.freeze(bench.dtype());
       TextBatch batch =
           text.upload(RandomInputs.tokens(1, GuideRows.TOKENS, GresConfig.DEFAULT.text().vocab()));
       row(

@@ -70,14 +70,25 @@ final class GuideRows {
     if (!one && !many && !inHalf) {
       return;
     }
-    try (GuideModel model = new GuideModel(ParameterSource.fresh(backend, 1), config())) {
+    float[] exact;
+    try (GuideModel model = frozen(DType.F32)) {
       if (one || many) {
         fullPrecision(model, one, many);
       }
-      if (inHalf) {
-        halfPrecision(model, half);
+      exact = inHalf ? mask(model, 1) : null;
+    }
+    if (inHalf) {
+      try (GuideModel model = frozen(half)) {
+        halfPrecision(model, half, exact);
       }
     }
+  }
+
+  /** A model as a segmenter opens it. */
+  private GuideModel frozen(DType products) {
+    GuideModel model = new GuideModel(ParameterSource.fresh(backend, 1), config());
+    model.freeze(products);
+    return model;
   }
 
   private void fullPrecision(GuideModel model, boolean one, boolean many) {
@@ -100,9 +111,7 @@ final class GuideRows {
     }
   }
 
-  private void halfPrecision(GuideModel model, DType dtype) {
-    float[] exact = mask(model, 1);
-    model.precision(dtype);
+  private void halfPrecision(GuideModel model, DType dtype, float[] exact) {
     Row row = inference(model, 1, dtype, null);
     if (row.peers().containsKey(Row.PYTORCH)) {
       row.wants(Row.PYTORCH, 1.0);
@@ -115,7 +124,6 @@ final class GuideRows {
                 "IoU",
                 iou(exact, mask(model, 1)))
             .with("wanted", 0.99));
-    model.precision(DType.F32);
   }
 
   private Row inference(GuideModel model, int phrases, DType dtype, OnnxPeer onnx) {

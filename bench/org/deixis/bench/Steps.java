@@ -92,6 +92,7 @@ interface Steps extends AutoCloseable {
 
       @Override
       public void close() {
+        step.close();
         optimizer.close();
         model.close();
       }

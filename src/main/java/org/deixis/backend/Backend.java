@@ -4,6 +4,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.List;
 import org.deixis.core.DType;
+import org.deixis.core.InputException;
 import org.deixis.core.Shape;
 
 /**
@@ -77,6 +78,25 @@ public interface Backend extends AutoCloseable {
   default Graphs graphs() {
     return null;
   }
+
+  /**
+   * Whether {@link #freeze} prepares products of F32 activations with weights of this type, of
+   * which F32 itself is always one. Where it does not, a model casts its weights and activations.
+   *
+   * @throws InputException when this device has no gain from that type at all; says why
+   */
+  default boolean freezes(DType products) {
+    return products == DType.F32;
+  }
+
+  /**
+   * Promises that an F32 array's values stay as they are until its buffer is freed, so that the
+   * backend may keep copies of a weight laid out for its products, rounded to {@code products}. A
+   * later call that writes into the buffer is an error where copies are kept. A hint: results keep
+   * their meaning, and what does not read the array as a product's or convolution's weight sees it
+   * unrounded.
+   */
+  default void freeze(Array weight, DType products) {}
 
   @Override
   void close();

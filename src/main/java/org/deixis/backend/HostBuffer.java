@@ -16,6 +16,12 @@ public final class HostBuffer extends Buffer {
   private final HostMemory memory;
   private HostMemory.Block block;
   private FloatBuffer floats;
+  private volatile Derived derived;
+
+  /** What a backend computed from a buffer's bytes and keeps as long as the buffer lives. */
+  public interface Derived {
+    void free();
+  }
 
   HostBuffer(Backend backend, HostMemory memory, HostMemory.Block block, long bytes) {
     super(bytes);
@@ -76,8 +82,25 @@ public final class HostBuffer extends Buffer {
     return block().bytes.asShortBuffer();
   }
 
+  /** What was derived from the bytes, or null; while there is something, they must not change. */
+  public Derived derived() {
+    return derived;
+  }
+
+  /** Keeps {@code fresh} until this buffer is freed; what was kept before is freed now. */
+  public void derive(Derived fresh) {
+    Derived old = derived;
+    derived = fresh;
+    if (old != null) {
+      old.free();
+    }
+  }
+
   @Override
   protected void free() {
+    if (derived != null) {
+      derive(null);
+    }
     HostMemory.Block b = block;
     block = null;
     floats = null;

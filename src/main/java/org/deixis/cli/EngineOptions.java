@@ -3,8 +3,10 @@ package org.deixis.cli;
 import java.io.PrintStream;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Backends;
+import org.deixis.core.DType;
 import org.deixis.core.InputException;
 import org.deixis.model.gres.JsonRecord;
 import picocli.CommandLine.Option;
@@ -60,5 +62,17 @@ final class EngineOptions {
               + "?");
     }
     return device;
+  }
+
+  /** The element type that {@code --precision} names. */
+  static DType precision(String name) {
+    return switch (name.toLowerCase(Locale.ROOT)) {
+      case "fp32" -> DType.F32;
+      case "fp16" -> DType.F16;
+      case "bf16" -> DType.BF16;
+      default ->
+          throw new InputException(
+              "--precision: '" + name + "' is unknown; give fp32, fp16 or bf16");
+    };
   }
 }

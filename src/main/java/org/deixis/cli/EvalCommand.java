@@ -60,13 +60,23 @@ final class EvalCommand extends BaseCommand {
   @Option(names = "--quiet", description = "No progress.")
   private boolean quiet;
 
+  @Option(
+      names = "--precision",
+      paramLabel = "TYPE",
+      defaultValue = "fp32",
+      description =
+          "Type that products multiply in: fp32, bf16 or fp16, where the device gains from it."
+              + " Default: ${DEFAULT-VALUE}.")
+  private String precision;
+
   @Mixin private EngineOptions engine;
 
   @Override
   public Integer call() {
     Dataset dataset = Dataset.open(data, split, skipBad);
     dataset.skipped().forEach(line -> err.println("deixis: skipped " + line));
-    try (Segmenter segmenter = Segmenter.open(model, engine.device(err), expectNone)) {
+    try (Segmenter segmenter =
+        Segmenter.open(model, engine.device(err), expectNone, EngineOptions.precision(precision))) {
       ProgressBar bar = new ProgressBar(quiet ? null : err, "eval", 0, dataset.size());
       Metrics metrics =
           Evaluator.run(

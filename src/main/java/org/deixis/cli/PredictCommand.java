@@ -70,6 +70,15 @@ final class PredictCommand extends BaseCommand {
       })
   private double expectNone;
 
+  @Option(
+      names = "--precision",
+      paramLabel = "TYPE",
+      defaultValue = "fp32",
+      description =
+          "Type that products multiply in: fp32, bf16 or fp16, where the device gains from it."
+              + " Default: ${DEFAULT-VALUE}.")
+  private String precision;
+
   @Mixin private EngineOptions engine;
 
   @Override
@@ -79,7 +88,8 @@ final class PredictCommand extends BaseCommand {
         throw new InputException("--text: empty phrase; say what to look for");
       }
     }
-    try (Segmenter segmenter = Segmenter.open(model, engine.device(err), expectNone)) {
+    try (Segmenter segmenter =
+        Segmenter.open(model, engine.device(err), expectNone, EngineOptions.precision(precision))) {
       // All pictures are read and answered before anything is written: a bad one leaves nothing
       // half done.
       List<Runnable> writes = new ArrayList<>();

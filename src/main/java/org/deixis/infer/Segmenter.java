@@ -8,6 +8,7 @@ import java.util.concurrent.locks.ReentrantReadWriteLock;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Backends;
 import org.deixis.backend.Scope;
+import org.deixis.core.DType;
 import org.deixis.core.InputException;
 import org.deixis.data.BitMask;
 import org.deixis.data.Complexity;
@@ -83,9 +84,19 @@ public final class Segmenter implements AutoCloseable {
    *     it where most phrases point at nothing, raise it where hardly any does
    */
   public static Segmenter open(Path modelFolder, String device, double expectNone) {
+    return open(modelFolder, device, expectNone, DType.F32);
+  }
+
+  /**
+   * @param precision type that products and convolutions multiply in: F32, or F16 or BF16 where the
+   *     device gains from it
+   */
+  public static Segmenter open(
+      Path modelFolder, String device, double expectNone, DType precision) {
     Backend backend = Backends.get(device);
     ModelFolder folder = ModelFolder.load(modelFolder, backend);
     try {
+      folder.model().freeze(precision);
       return new Segmenter(folder.model(), folder.tokenizer(), backend, expectNone, folder);
     } catch (RuntimeException e) {
       folder.close();

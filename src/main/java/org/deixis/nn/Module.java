@@ -7,6 +7,7 @@ import java.util.Map;
 import java.util.function.BiConsumer;
 import java.util.function.Supplier;
 import org.deixis.core.DType;
+import org.deixis.core.InputException;
 import org.deixis.core.ModulePath;
 
 /**
@@ -72,6 +73,26 @@ public abstract class Module implements AutoCloseable {
   public void precision(DType dtype) {
     parameters.values().forEach(p -> p.precision(dtype));
     children.values().forEach(child -> child.precision(dtype));
+  }
+
+  /**
+   * Makes this a module for inference alone: no parameter changes any more or gathers a gradient,
+   * and the backend may lay weights out for its products. Where the backend has products in {@code
+   * products} for F32 activations, it takes those; elsewhere parameters and activations are cast.
+   *
+   * @throws InputException when the device has no gain from that type
+   */
+  public void freeze(DType products) {
+    Map<String, Parameter> all = parameters();
+    if (all.isEmpty()) {
+      return;
+    }
+    if (all.values().iterator().next().master().backend().freezes(products)) {
+      all.values().forEach(p -> p.freeze(products));
+    } else {
+      precision(products);
+      all.values().forEach(p -> p.trainable(false));
+    }
   }
 
   /** Whether dropout and drop-path are active, here and in all parts. */

@@ -109,6 +109,21 @@ public final class Parameter implements AutoCloseable {
     remakeLeaf();
   }
 
+  /**
+   * Promises that the values do not change any more, so that the backend may lay them out for its
+   * products; see {@link Backend#freeze}. No gradient is gathered from here on; writing to it is an
+   * error.
+   *
+   * @param products type to multiply in, one that the backend freezes
+   */
+  public void freeze(DType products) {
+    if (half != null) {
+      throw new IllegalStateException("only parameters read in F32 can be frozen");
+    }
+    trainable(false);
+    master.backend().freeze(master, products);
+  }
+
   private void remakeLeaf() {
     layout++;
     leaf.clearGradient();

@@ -155,6 +155,8 @@ class ArchitectureTest {
           "upload",
           "download",
           "graphs",
+          "freezes",
+          "freeze",
           "synchronize",
           "close",
           "fill",

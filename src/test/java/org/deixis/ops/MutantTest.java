@@ -33,7 +33,16 @@ class MutantTest {
   private static final Backend REFERENCE = Backends.get("reference");
   private static final Set<String> NOT_KERNELS =
       Set.of(
-          "name", "memory", "supports", "allocate", "upload", "download", "synchronize", "close");
+          "name",
+          "memory",
+          "supports",
+          "allocate",
+          "upload",
+          "download",
+          "freezes",
+          "freeze",
+          "synchronize",
+          "close");
 
   /** The optimiser's kernels have no operation; their golden tests hold them. */
   private static final Set<String> OPTIMISER = Set.of("gradientNorm", "adamW", "advance");

@@ -163,7 +163,8 @@ final class Conversion {
     }
   }
 
-  private static void reorder(Dnnl d, DType from, DType to, long n, long x, long y) {
+  /** n elements at raw addresses; neither type is F16 or F64. */
+  static void reorder(Dnnl d, DType from, DType to, long n, long x, long y) {
     d.key(Dnnl.CONVERT).add(from.ordinal()).add(to.ordinal()).add(n);
     Dnnl.Kernel kernel = d.find();
     if (kernel == null) {

@@ -105,6 +105,18 @@ public final class CpuBackend implements Backend {
   }
 
   @Override
+  public boolean freezes(DType products) {
+    FrozenWeights.check(products);
+    return true;
+  }
+
+  @Override
+  public void freeze(Array weight, DType products) {
+    FrozenWeights.check(products);
+    HostBuffer.of(weight).derive(new FrozenWeights(weight.backend().memory(), products));
+  }
+
+  @Override
   public void upload(ByteBuffer source, Array target) {
     // Every platform that the native libraries exist for is little-endian.
     bytes(target).put(source.slice(source.position(), Math.toIntExact(target.bytes())));

@@ -6,6 +6,7 @@ import org.bytedeco.dnnl.dnnl_memory_desc;
 import org.bytedeco.dnnl.dnnl_primitive_desc;
 import org.deixis.backend.Array;
 import org.deixis.backend.Conv2d;
+import org.deixis.core.DType;
 
 /**
  * Convolutions by oneDNN on channels-last maps. The pictures are shared among the threads; where
@@ -19,8 +20,11 @@ final class CpuConv {
 
   private final WorkerPool pool;
 
+  private final FrozenWinograd winograd;
+
   CpuConv(WorkerPool pool) {
     this.pool = pool;
+    this.winograd = new FrozenWinograd(pool);
   }
 
   /**
@@ -99,8 +103,11 @@ final class CpuConv {
     return cut.groups(s.batch()) * cut.bands.length;
   }
 
-  private void forEach(Conv2d s, Cut cut, long x, long y, Piece piece) {
-    long inRow = 4L * s.width() * s.inChannels();
+  /**
+   * @param bytes of an element of x
+   */
+  private void forEach(Conv2d s, Cut cut, int bytes, long x, long y, Piece piece) {
+    long inRow = (long) bytes * s.width() * s.inChannels();
     long outRow = 4L * s.outWidth() * s.outChannels();
     pool.parallelFor(
         pieces(s, cut),
@@ -130,11 +137,16 @@ final class CpuConv {
     if (empty(spec)) {
       return;
     }
-    long plain = Native.floats(weight);
+    if (FrozenWeights.of(weight) != null) {
+      frozen(spec, x, weight, bias, y);
+      return;
+    }
     long shift = bias == null ? 0 : Native.floats(bias);
+    long plain = Native.floats(weight);
     forEach(
         spec,
         cut(spec, false),
+        4,
         Native.floats(x),
         Native.floats(y),
         (d, i, batch, band, from, to) -> {
@@ -144,6 +156,43 @@ final class CpuConv {
             kernel = forward(d, spec, batch, band, shift != 0);
           }
           kernel.set(0, from).set(1, arranged(d, kernel, plain)).set(2, to);
+          if (shift != 0) {
+            kernel.set(3, shift);
+          }
+          kernel.run();
+        });
+  }
+
+  /** A convolution whose weight was laid out before, in bf16 with x rounded on the way in. */
+  private void frozen(Conv2d spec, Array x, Array weight, Array bias, Array y) {
+    FrozenWeights weights = FrozenWeights.of(weight);
+    DType type = weights.products();
+    if (FrozenWinograd.takes(spec, type)) {
+      winograd.conv2d(spec, x, weight, bias, y);
+      return;
+    }
+    long shift = bias == null ? 0 : Native.floats(bias);
+    long from = Native.floats(x);
+    if (type != DType.F32) {
+      long halves = Dnnl.here().workspace(1, type.bytes() * x.size());
+      FrozenGemm.round(pool, from, halves, x.size());
+      from = halves;
+    }
+    long[] dims = {spec.outChannels(), spec.inChannels(), spec.kernel(), spec.kernel()};
+    forEach(
+        spec,
+        cut(spec, false),
+        type.bytes(),
+        from,
+        Native.floats(y),
+        (d, i, batch, band, in, out) -> {
+          key(d, Dnnl.FROZEN_CONV, spec, batch, band)
+              .add(type.ordinal() << 1 | (shift != 0 ? 1 : 0));
+          Dnnl.Kernel kernel = d.find();
+          if (kernel == null) {
+            kernel = frozen(d, type, spec, batch, band, shift != 0);
+          }
+          kernel.set(0, in).set(1, weights.dense(weight, dims, kernel.layout())).set(2, out);
           if (shift != 0) {
             kernel.set(3, shift);
           }
@@ -162,6 +211,7 @@ final class CpuConv {
     forEach(
         spec,
         cut(spec, true),
+        4,
         Native.floats(dx),
         Native.floats(dy),
         (d, i, batch, band, to, from) -> {
@@ -193,6 +243,7 @@ final class CpuConv {
     forEach(
         spec,
         cut,
+        4,
         Native.floats(x),
         Native.floats(dy),
         (d, i, batch, band, from, gradient) -> {
@@ -238,9 +289,9 @@ final class CpuConv {
   }
 
   private static dnnl_memory_desc map(
-      DnnlBuilder builder, long batch, long channels, long rows, long columns) {
+      DnnlBuilder builder, DType type, long batch, long channels, long rows, long columns) {
     return builder.strided(
-        dnnl_f32,
+        DnnlBuilder.type(type),
         new long[] {batch, channels, rows, columns},
         new long[] {rows * columns * channels, 1, columns * channels, channels});
   }
@@ -257,9 +308,16 @@ final class CpuConv {
     final long[] after;
 
     Shape(DnnlBuilder builder, Conv2d s, int batch, Band band) {
-      x = map(builder, batch, s.inChannels(), band.inRows, s.width());
-      y = map(builder, batch, s.outChannels(), band.outRows, s.outWidth());
-      weight = builder.any(s.outChannels(), s.inChannels(), s.kernel(), s.kernel());
+      this(builder, DType.F32, s, batch, band);
+    }
+
+    /**
+     * @param type of x and the weight; y is F32
+     */
+    Shape(DnnlBuilder builder, DType type, Conv2d s, int batch, Band band) {
+      x = map(builder, type, batch, s.inChannels(), band.inRows, s.width());
+      y = map(builder, DType.F32, batch, s.outChannels(), band.outRows, s.outWidth());
+      weight = builder.any(type, s.outChannels(), s.inChannels(), s.kernel(), s.kernel());
       plain = builder.dense(s.outChannels(), s.inChannels(), s.kernel(), s.kernel());
       strides = new long[] {s.stride(), s.stride()};
       before = new long[] {band.above, s.padding()};
@@ -316,6 +374,24 @@ final class CpuConv {
       Dnnl.Kernel kernel = builder.build(pd);
       kernel.accompany(layout, dnnl_memory_desc_get_size(chosen));
       return kernel;
+    }
+  }
+
+  private static Dnnl.Kernel frozen(
+      Dnnl d, DType type, Conv2d s, int batch, Band band, boolean withBias) {
+    try (DnnlBuilder builder = new DnnlBuilder(d)) {
+      Shape shape = new Shape(builder, type, s, batch, band);
+      dnnl_memory_desc bias = withBias ? builder.dense(s.outChannels()) : null;
+      dnnl_primitive_desc pd = shape.forward(builder, bias);
+      FrozenWeights.Layout layout = FrozenWeights.layout(pd);
+      builder
+          .argument(DNNL_ARG_SRC, shape.x)
+          .argument(DNNL_ARG_WEIGHTS, layout.descriptor())
+          .argument(DNNL_ARG_DST, shape.y);
+      if (withBias) {
+        builder.argument(DNNL_ARG_BIAS, bias);
+      }
+      return builder.build(pd).wants(layout);
     }
   }
 

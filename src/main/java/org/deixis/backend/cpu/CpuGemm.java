@@ -27,12 +27,18 @@ final class CpuGemm {
 
   private final WorkerPool pool;
 
+  private final FrozenGemm frozen;
+
   CpuGemm(WorkerPool pool) {
     this.pool = pool;
+    this.frozen = new FrozenGemm(pool);
   }
 
   /** See {@link org.deixis.backend.Backend#gemm}. */
   void gemm(Gemm spec, Array a, Array b, Array bias, Array preActivation, Array c) {
+    if (preActivation == null && frozen.gemm(spec, a, b, bias, c)) {
+      return;
+    }
     long result = Native.floats(c);
     long biasAddress = bias == null ? 0 : Native.floats(bias);
     if (preActivation == null || spec.activation() == Activation.NONE) {

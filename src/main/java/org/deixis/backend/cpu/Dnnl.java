@@ -51,6 +51,8 @@ final class Dnnl {
   static final int CONVERT = 15;
   static final int SCALE = 16;
   static final int AFFINE = 17;
+  static final int FROZEN_MATMUL = 18;
+  static final int FROZEN_CONV = 19;
 
   private static final Cleaner CLEANER = Cleaner.create();
 
@@ -157,6 +159,7 @@ final class Dnnl {
     private final int scratchSlot;
     private Kernel companion;
     private long companionBytes;
+    private FrozenWeights.Layout layout;
 
     /**
      * @param scratchSlot index of the scratchpad among the memories, −1 for none
@@ -189,6 +192,16 @@ final class Dnnl {
     void accompany(Kernel other, long bytes) {
       companion = other;
       companionBytes = bytes;
+    }
+
+    /** Keeps with this primitive the layout in which it wants a weight. */
+    Kernel wants(FrozenWeights.Layout weight) {
+      layout = weight;
+      return this;
+    }
+
+    FrozenWeights.Layout layout() {
+      return layout;
     }
 
     Kernel companion() {

@@ -74,9 +74,14 @@ final class DnnlBuilder implements AutoCloseable {
 
   /** Floats in a layout that oneDNN chooses. */
   dnnl_memory_desc any(long... dims) {
+    return any(DType.F32, dims);
+  }
+
+  /** Elements in a layout that oneDNN chooses. */
+  dnnl_memory_desc any(DType type, long... dims) {
     dnnl_memory_desc md = new dnnl_memory_desc();
     Dnnl.check(
-        dnnl_memory_desc_create_with_tag(md, dims.length, dims, dnnl_f32, dnnl_format_tag_any),
+        dnnl_memory_desc_create_with_tag(md, dims.length, dims, type(type), dnnl_format_tag_any),
         "memory descriptor");
     descriptors.add(md);
     return md;

@@ -12,6 +12,7 @@ import org.deixis.backend.AdamW;
 import org.deixis.backend.Array;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Buffer;
+import org.deixis.backend.HostBuffer;
 import org.deixis.backend.HostMemory;
 import org.deixis.backend.Memory;
 import org.deixis.backend.Scope;
@@ -33,6 +34,7 @@ final class HalfStorage implements InvocationHandler {
    */
   static final Map<String, Integer> WRITTEN =
       Map.ofEntries(
+          Map.entry("freeze", 0),
           Map.entry("fill", 1),
           Map.entry("copy", 1),
           Map.entry("transpose", 1),
@@ -121,14 +123,22 @@ final class HalfStorage implements InvocationHandler {
         return self == arguments[0];
       case "hashCode":
         return System.identityHashCode(self);
+      case "freezes", "freeze":
+        return call(method, arguments);
       case "close":
         call(method, arguments);
         memory.trim();
         return null;
-      case "upload", "download":
+      case "upload":
+        refuseFrozen((Array) arguments[1]);
         return call(method, arguments); // bytes, whatever they mean
+      case "download":
+        return call(method, arguments);
       default:
         break;
+    }
+    if (arguments != null) {
+      refuseFrozen(method.getName(), arguments);
     }
     if (arguments == null || able.contains(method.getName()) || !anyHalf(arguments)) {
       return call(method, arguments);
@@ -144,6 +154,34 @@ final class HalfStorage implements InvocationHandler {
     }
     try (Scope scope = Scope.open()) {
       return new Conversion(arguments, written).call(method);
+    }
+  }
+
+  /** A copy of a frozen array, laid out for products, would go stale without a word. */
+  private static void refuseFrozen(Array array) {
+    if (array != null && HostBuffer.of(array).derived() != null) {
+      throw new IllegalStateException("write into a frozen array " + array);
+    }
+  }
+
+  private static void refuseFrozen(String method, Object[] arguments) {
+    int left = WRITTEN.getOrDefault(method, 0);
+    for (int i = arguments.length - 1; i >= 0; i--) {
+      Object argument = arguments[i];
+      if (argument == null || argument instanceof Array) {
+        if (left-- > 0) {
+          refuseFrozen((Array) argument);
+        }
+      } else if (argument instanceof List<?> list && method.equals("adamW")) {
+        for (Object slot : list) {
+          Array[] all = arrays((AdamW.Slot) slot);
+          for (int j = 0; j < all.length; j++) {
+            if (j != 1) {
+              refuseFrozen(all[j]);
+            }
+          }
+        }
+      }
     }
   }
 
