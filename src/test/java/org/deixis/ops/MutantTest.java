@@ -39,6 +39,7 @@ class MutantTest {
           "allocate",
           "upload",
           "download",
+          "graphs",
           "freezes",
           "freeze",
           "synchronize",
