@@ -95,7 +95,8 @@ def classifier_step(task):
 
 
 def forward_only(task):
-    """Inference of the guide model, of Swin alone, or of BERT alone."""
+    """Inference of the guide model, of Swin alone, or of BERT alone. Half types are the whole model's: autocast would
+    round every weight again at each call."""
     import torch
 
     import peer_network
@@ -108,14 +109,16 @@ def forward_only(task):
         model, inputs = peer_network.vision(c), (image,)
     else:
         model, inputs = peer_network.text(c), (ids, present)
-    model = model.to(device).eval()
+    dtype = getattr(torch, DTYPES[task.get("dtype", "f32")])
+    model = model.to(device, dtype).eval()
+    inputs = [x.to(dtype) if x.is_floating_point() else x for x in inputs]
     run = compiled_model(model) if task.get("compiled") else model
     if task["kind"] == "swin":
         run = lambda x: peer_network.stages(model, x)  # noqa: E731
         run = torch.compile(run) if task.get("compiled") else run
 
     def call():
-        with torch.inference_mode(), amp(device, task.get("dtype", "f32")):
+        with torch.inference_mode():
             return run(*inputs)
 
     return call
