@@ -1,11 +1,7 @@
 package org.deixis.ops;
 
-import static org.junit.jupiter.api.DynamicTest.dynamicTest;
-
 import java.util.stream.Stream;
-import org.deixis.backend.Backend;
 import org.deixis.backend.Backends;
-import org.deixis.bench.OpCases;
 import org.deixis.core.DType;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Tag;
@@ -33,12 +29,6 @@ class CudaDeviceTest {
   }
 
   private static Stream<DynamicTest> each(DType dtype, double tolerance) {
-    Backend cuda = Backends.get("cuda");
-    return OpCases.all().stream()
-        .map(
-            c ->
-                dynamicTest(
-                    c + " " + dtype + ", seed " + OpCaseTest.SEED,
-                    () -> OpCaseTest.compare(c, cuda, dtype, tolerance)));
+    return CudaHostTest.each(Backends.get("cuda"), dtype, tolerance);
   }
 }

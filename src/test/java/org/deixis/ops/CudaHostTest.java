@@ -64,11 +64,16 @@ class CudaHostTest {
 
   private static Stream<DynamicTest> each(DType dtype, double tolerance) {
     assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    return each(CudaHost.backend(), dtype, tolerance);
+  }
+
+  /** Every case on a backend, against the reference. */
+  static Stream<DynamicTest> each(Backend backend, DType dtype, double tolerance) {
     return OpCases.all().stream()
         .map(
             c ->
                 dynamicTest(
                     c + " " + dtype + ", seed " + OpCaseTest.SEED,
-                    () -> OpCaseTest.compare(c, CudaHost.backend(), dtype, tolerance)));
+                    () -> OpCaseTest.compare(c, backend, dtype, tolerance)));
   }
 }

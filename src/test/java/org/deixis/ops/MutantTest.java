@@ -23,6 +23,7 @@ import org.deixis.bench.OpCases;
 import org.deixis.core.DType;
 import org.deixis.testing.CaseRun;
 import org.deixis.testing.Host;
+import org.deixis.testing.SpiMethods;
 import org.junit.jupiter.api.Test;
 
 /**
@@ -31,19 +32,6 @@ import org.junit.jupiter.api.Test;
  */
 class MutantTest {
   private static final Backend REFERENCE = Backends.get("reference");
-  private static final Set<String> NOT_KERNELS =
-      Set.of(
-          "name",
-          "memory",
-          "supports",
-          "allocate",
-          "upload",
-          "download",
-          "graphs",
-          "freezes",
-          "freeze",
-          "synchronize",
-          "close");
 
   /** The optimiser's kernels have no operation; their golden tests hold them. */
   private static final Set<String> OPTIMISER = Set.of("gradientNorm", "adamW", "advance");
@@ -59,7 +47,7 @@ class MutantTest {
     }
     Set<String> kernels = new TreeSet<>();
     for (Method m : Backend.class.getMethods()) {
-      if (!NOT_KERNELS.contains(m.getName()) && !OPTIMISER.contains(m.getName())) {
+      if (!SpiMethods.NOT_KERNELS.contains(m.getName()) && !OPTIMISER.contains(m.getName())) {
         kernels.add(m.getName());
       }
     }
@@ -119,7 +107,7 @@ class MutantTest {
                   } catch (InvocationTargetException e) {
                     throw e.getCause();
                   }
-                  if (!NOT_KERNELS.contains(method.getName())) {
+                  if (!SpiMethods.NOT_KERNELS.contains(method.getName())) {
                     called.add(method.getName());
                   }
                   if (method.getName().equals(kernel)) {

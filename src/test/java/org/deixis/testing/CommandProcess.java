@@ -28,6 +28,11 @@ public final class CommandProcess {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     command.addAll(List.of("--add-modules", "jdk.incubator.vector", "-Xmx512m"));
+    if (Runtime.version().feature() >= 22) {
+      // As the launcher does: newer JDKs ask before native libraries load, over several lines.
+      command.addAll(
+          List.of("--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"));
+    }
     command.addAll(jvm);
     command.addAll(List.of("-cp", System.getProperty("java.class.path"), "org.deixis.cli.Main"));
     command.addAll(List.of(arguments));
