@@ -156,7 +156,7 @@ final class ImportCommand extends BaseCommand {
       for (Map.Entry<String, Checkpoint.Entry> e : c.entries().entrySet()) {
         Checkpoint.Entry t = e.getValue();
         out.printf(
-            Locale.ROOT, "%-72s %-7s %-22s %,14d%n", e.getKey(), t.type(), t.shape(), t.bytes());
+            Locale.ROOT, "%-72s %-11s %-22s %,14d%n", e.getKey(), t.type(), t.shape(), t.bytes());
         elements += t.shape().size();
         bytes += t.bytes();
       }
