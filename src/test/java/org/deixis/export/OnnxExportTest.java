@@ -298,6 +298,7 @@ class OnnxExportTest {
     Set<String> operators = new HashSet<>();
     for (NodeProto n : read.getGraph().getNodeList()) {
       assertTrue(names.add(n.getName()), n.getName() + " twice");
+      assertFalse(n.getName().startsWith("graph/"), n.getName() + " bears no path");
       operators.add(n.getOpType());
     }
     assertTrue(
