@@ -8,6 +8,7 @@ import java.util.Collection;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.function.Consumer;
 import org.deixis.backend.Backend;
 import org.deixis.core.InputException;
 import org.deixis.core.Shape;
@@ -89,13 +90,14 @@ public final class ModelImport {
   }
 
   /**
-   * Writes the folder under a temporary name and renames it.
+   * Writes the folder under a temporary name, has it checked, and renames it.
    *
    * @param folder must not be there yet, or be empty
    * @param seed of the parameters that no checkpoint has
+   * @param check is given the folder under its temporary name; where it throws, nothing stays
    * @throws InputException when it cannot be written
    */
-  public void write(Path folder, TextTokenizer tokenizer, long seed) {
+  public void write(Path folder, TextTokenizer tokenizer, long seed, Consumer<Path> check) {
     ModelFolder.checkVocabulary("tokenizer", config, tokenizer);
     Path target = folder.toAbsolutePath();
     Path partial = target.resolveSibling("." + target.getFileName() + ".partial");
@@ -109,6 +111,7 @@ public final class ModelImport {
       Files.write(partial.resolve(ModelFolder.TOKENIZER), tokenizer.toJson());
       Safetensors.write(
           partial.resolve(ModelFolder.WEIGHTS), tensors(seed), Map.of("format", "pt"));
+      check.accept(partial);
       Files.deleteIfExists(target);
       Files.move(partial, target);
     } catch (IOException e) {
