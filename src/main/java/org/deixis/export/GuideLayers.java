@@ -246,11 +246,9 @@ final class GuideLayers {
   private Outputs heads(String regions, String features, Map2d finest) {
     Layers exact = layers.inSingle();
     String logits = exact.linear(regions, "region_head"); // (B, P, 1)
-    String filters =
-        exact.linear(activated(exact, regions, "mask_embed"), "mask_embed.2");
+    String filters = exact.linear(activated(exact, regions, "mask_embed"), "mask_embed.2");
     String mean = exact.within("heads", () -> exact.mean(regions, 1, false));
-    String pooled =
-        exact.linear(activated(exact, mean, "no_target_head"), "no_target_head.2");
+    String pooled = exact.linear(activated(exact, mean, "no_target_head"), "no_target_head.2");
     String mask =
         layers.within(
             "heads",
