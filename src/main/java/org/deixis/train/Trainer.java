@@ -13,7 +13,9 @@ import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.deixis.backend.Backend;
+import org.deixis.core.AtomicWrite;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 import org.deixis.data.Batch;
 import org.deixis.data.DataLoader;
 import org.deixis.data.Dataset;
@@ -41,7 +43,7 @@ import org.deixis.train.log.TensorBoardWriter;
 public final class Trainer {
   static final String CHECKPOINTS = "checkpoints";
   private static final String MODEL_CONFIG = "model";
-  private static final long STOP_SECONDS = 120;
+  private static final long STOP_SECONDS = 600;
 
   private final Backend backend;
   private final GuideModel model;
@@ -113,6 +115,9 @@ public final class Trainer {
     long told;
   }
 
+  /** Ends an evaluation when the run is to stop. */
+  private static final class Stopped extends RuntimeException {}
+
   /**
    * A step that the device was given.
    *
@@ -153,6 +158,9 @@ public final class Trainer {
         new Thread(
             () -> {
               stop = true;
+              if (console != null) {
+                console.printf("%nstopping after the step in progress%n");
+              }
               try {
                 // The virtual machine waits for this thread: the step in progress and its
                 // checkpoint get their time.
@@ -236,12 +244,14 @@ public final class Trainer {
   }
 
   private void writeConfig() {
+    Map<Path, byte[]> files = new LinkedHashMap<>();
+    files.put(folder.resolve("train.json"), config.toJson());
+    files.put(folder.resolve("config.json"), model.config().toJson());
+    AtomicWrite.files(files);
     try {
       Files.createDirectories(folder.resolve(CHECKPOINTS));
-      Files.write(folder.resolve("train.json"), config.toJson());
-      Files.write(folder.resolve("config.json"), model.config().toJson());
     } catch (IOException e) {
-      throw new InputException("cannot write into " + folder + ": " + e.getMessage(), e);
+      throw new InputException("cannot write into " + folder + ": " + Reason.of(e), e);
     }
   }
 
@@ -275,7 +285,9 @@ public final class Trainer {
           step.close(); // the memory that graphs hold serves the evaluation meanwhile
           evaluate(s);
         }
-        bar.update(s.step, s.note);
+        if (more) {
+          bar.update(s.step, s.note);
+        }
       }
       settle(s);
     }
@@ -284,6 +296,12 @@ public final class Trainer {
     double seconds = (System.nanoTime() - begun) / 1e9;
     save(s);
     boolean complete = s.step >= config.steps();
+    if (!complete && console != null) {
+      // Here rather than by the caller: the process ends as soon as this run has.
+      console.printf(
+          "stopped after %d steps: %s; go on with --resume and the same --data and --out%n",
+          s.step, s.lastCheckpoint);
+    }
     if (complete) {
       if (config.calibrate() > 0) {
         double shift = Calibration.run(model, tokenizer, backend, first(train, config.calibrate()));
@@ -354,9 +372,13 @@ public final class Trainer {
                 : broken.size() + " parameters not finite, first " + broken.get(0),
             done.batches.get(0).samples()[0].phrase(),
             done.batches.get(0).samples()[0].imagePath(),
-            s.lastCheckpoint == null
-                ? "no checkpoint yet"
-                : "last good checkpoint " + s.lastCheckpoint));
+            lastCheckpoint(s)));
+  }
+
+  private static String lastCheckpoint(Session s) {
+    return s.lastCheckpoint == null
+        ? "no checkpoint yet"
+        : "last good checkpoint " + s.lastCheckpoint;
   }
 
   private String log(Session s, Started done, double perSecond) {
@@ -383,7 +405,14 @@ public final class Trainer {
         backend.memory().stats().peak() >> 20);
   }
 
+  /** Never of weights that are no numbers, before which the last good checkpoint would give way. */
   private void save(Session s) {
+    List<String> broken = s.optimizer.notFinite();
+    if (!broken.isEmpty()) {
+      throw new TrainingFault(
+          "training stopped at step %d: %d parameters not finite, first %s; %s; lower --lr or raise the warm-up, then --resume"
+              .formatted(s.step, broken.size(), broken.get(0), lastCheckpoint(s)));
+    }
     Path checkpoints = folder.resolve(CHECKPOINTS);
     Path file = TrainingCheckpoint.file(checkpoints, s.step);
     Map<String, String> metadata = new LinkedHashMap<>();
@@ -411,8 +440,22 @@ public final class Trainer {
     model.training(false);
     Dataset part =
         config.evalExpressions() > 0 ? first(validation, config.evalExpressions()) : validation;
-    Metrics metrics =
-        Evaluator.run(Segmenter.of(model, tokenizer, backend, Segmenter.EXPECT_NONE), part, null);
+    Metrics metrics;
+    try {
+      metrics =
+          Evaluator.run(
+              Segmenter.of(model, tokenizer, backend, Segmenter.EXPECT_NONE),
+              part,
+              (done, sample, picture, truth, found, iou) -> {
+                if (stop) {
+                  throw new Stopped();
+                }
+              });
+    } catch (Stopped e) {
+      return; // the checkpoint that ends the run cannot wait for thousands of pictures
+    } finally {
+      model.training(true);
+    }
     Map<String, Object> values = new LinkedHashMap<>();
     metrics
         .values()
@@ -422,7 +465,6 @@ public final class Trainer {
               s.events.scalar("val/" + name, s.step, v);
             });
     s.log.write(s.step, values);
-    model.training(true);
   }
 
   private static Dataset first(Dataset all, int n) {
