@@ -267,7 +267,10 @@ public final class Trainer {
     try (TrainingStep step = new TrainingStep(backend, model, config.loss(), s.optimizer)) {
       while (s.step < config.steps() && !stop) {
         List<Batch> batches = batches(s);
-        boolean read = (s.step + 1) % config.logEvery() == 0 || s.step + 1 == config.steps();
+        boolean more = s.step + 1 < config.steps();
+        boolean save = more && (s.step + 1) % config.saveEvery() == 0;
+        // A checkpoint takes the place of an older one: never with a loss that nobody looked at.
+        boolean read = (s.step + 1) % config.logEvery() == 0 || !more || save;
         double rate = config.rate() * rates.factor(s.step);
         TrainingStep.Report report = step.start(s.step, batches, rate, read, s.mining != null);
         long at = System.nanoTime();
@@ -276,8 +279,6 @@ public final class Trainer {
         // The device is at work on this step while the one before is looked at.
         settle(s);
         s.started = new Started(s.step, batches, report, read, rate, s.expressions, at);
-        boolean more = s.step < config.steps();
-        boolean save = more && s.step % config.saveEvery() == 0;
         boolean evaluate = more && config.evalEvery() > 0 && s.step % config.evalEvery() == 0;
         if (save || evaluate) {
           settle(s);
