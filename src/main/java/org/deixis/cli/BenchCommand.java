@@ -62,7 +62,7 @@ final class BenchCommand extends BaseCommand {
   @Option(
       names = "--peers",
       paramLabel = "DIR",
-      defaultValue = "bench",
+      defaultValue = "${sys:deixis.home:-.}/bench",
       description = "Where the peers' scripts are. Default: ${DEFAULT-VALUE}.")
   private Path peers;
 

@@ -24,6 +24,7 @@ import org.bytedeco.opencv.opencv_core.Rect;
 import org.bytedeco.opencv.opencv_core.Size;
 import org.deixis.core.Env;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 
 /** Reading, writing and resizing pictures, by OpenCV. All methods may be called from any thread. */
 public final class Images {
@@ -71,7 +72,7 @@ public final class Images {
     try {
       header = ImageHeader.read(new ByteArrayInputStream(file), name);
     } catch (IOException e) {
-      throw new InputException(name + ": cannot be read: " + e.getMessage(), e);
+      throw new InputException(name + ": cannot be read: " + Reason.of(e), e);
     }
     ImageHeader.requireWhole(file, name);
     int flags = upright ? IMREAD_COLOR_RGB : IMREAD_COLOR_RGB | IMREAD_IGNORE_ORIENTATION;
@@ -90,7 +91,7 @@ public final class Images {
         throw e;
       }
       throw new InputException(
-          name + ": " + header.format() + " does not decode: " + oneLine(e.getMessage()), e);
+          name + ": " + header.format() + " does not decode: " + Reason.oneLine(e.getMessage()), e);
     }
   }
 
@@ -100,7 +101,16 @@ public final class Images {
     return new int[] {header.height(), header.width()};
   }
 
-  /** Checks that the file is a whole picture, without decoding it. */
+  /**
+   * Checks that the file is a whole picture of bearable size, without decoding it.
+   *
+   * @throws InputException when it is missing, cut off, too large or no JPEG or PNG
+   */
+  public static void check(Path file) {
+    verify(file);
+  }
+
+  /** {@link #check}, and what the header says. */
   static ImageHeader verify(Path file) {
     ImageHeader header = ImageHeader.read(file);
     ImageHeader.requireWhole(bytes(file), file.toString());
@@ -209,11 +219,7 @@ public final class Images {
     } catch (NoSuchFileException e) {
       throw new InputException(file + ": no such picture; check the data folder", e);
     } catch (IOException e) {
-      throw new InputException(file + ": cannot be read: " + e.getMessage(), e);
+      throw new InputException(file + ": cannot be read: " + Reason.of(e), e);
     }
-  }
-
-  static String oneLine(String message) {
-    return message == null ? "no reason given" : message.strip().replaceAll("\\s+", " ");
   }
 }

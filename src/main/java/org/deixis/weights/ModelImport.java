@@ -11,6 +11,7 @@ import java.util.Map;
 import java.util.function.Consumer;
 import org.deixis.backend.Backend;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 import org.deixis.core.Shape;
 import org.deixis.data.TextTokenizer;
 import org.deixis.infer.ModelFolder;
@@ -115,7 +116,7 @@ public final class ModelImport {
       Files.deleteIfExists(target);
       Files.move(partial, target);
     } catch (IOException e) {
-      throw new InputException(folder + ": cannot be written: " + e.getMessage(), e);
+      throw new InputException(folder + ": cannot be written: " + Reason.of(e), e);
     } finally {
       remove(partial);
     }
@@ -135,7 +136,7 @@ public final class ModelImport {
       }
       Files.deleteIfExists(partial);
     } catch (IOException e) {
-      throw new InputException(partial + ": cannot be removed: " + e.getMessage(), e);
+      throw new InputException(partial + ": cannot be removed: " + Reason.of(e), e);
     }
   }
 
