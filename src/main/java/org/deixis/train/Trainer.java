@@ -411,8 +411,10 @@ public final class Trainer {
     model.training(false);
     Dataset part =
         config.evalExpressions() > 0 ? first(validation, config.evalExpressions()) : validation;
-    Metrics metrics =
-        Evaluator.run(Segmenter.of(model, tokenizer, backend, Segmenter.EXPECT_NONE), part, null);
+    Metrics metrics;
+    try (Segmenter segmenter = Segmenter.of(model, tokenizer, backend, Segmenter.EXPECT_NONE)) {
+      metrics = Evaluator.run(segmenter, part, null);
+    }
     Map<String, Object> values = new LinkedHashMap<>();
     metrics
         .values()

@@ -13,6 +13,7 @@ import java.util.Map;
 import java.util.TreeMap;
 import org.deixis.backend.AdamW;
 import org.deixis.backend.Backend;
+import org.deixis.backend.GraphCache;
 import org.deixis.backend.Memory;
 import org.deixis.core.DType;
 import org.deixis.data.Batch;
@@ -127,7 +128,7 @@ class CudaHostGraphTest {
 
   private static Run same(Setting setting) {
     Run plain = train(setting, 0);
-    Run graphs = train(setting, StepGraphs.MOST);
+    Run graphs = train(setting, GraphCache.MOST);
     assertEquals(0, plain.graphs().get(STEPS - 1));
     assertTrue(graphs.graphs().get(STEPS - 1) > 0, "nothing was captured");
     assertEquals(plain.losses(), graphs.losses());
@@ -173,7 +174,7 @@ class CudaHostGraphTest {
   /** The same batch again and again at rate 0 would give one loss, were it not for dropout. */
   @Test
   void everyReplayDrawsAnew() {
-    Run run = train(new Setting(DType.F32, LossScaling.NONE, 5, 1, true, true), StepGraphs.MOST);
+    Run run = train(new Setting(DType.F32, LossScaling.NONE, 5, 1, true, true), GraphCache.MOST);
     assertEquals(1, run.graphs().get(4));
     List<float[]> each = run.perExpression();
     for (int i = 2; i < 5; i++) {
@@ -190,7 +191,7 @@ class CudaHostGraphTest {
     long cap = memory.stats().cap();
     memory.cap(plain.memory().peak());
     try {
-      Run tight = train(setting, StepGraphs.MOST);
+      Run tight = train(setting, GraphCache.MOST);
       assertEquals(plain.losses(), tight.losses());
       boolean fewer = false;
       for (int i = 1; i < STEPS; i++) {

@@ -165,8 +165,16 @@ final class CublasLtProducts implements Products {
   }
 
   @Override
-  public synchronized void gemm(
-      Gemm s, Array a, Array b, Array biasArray, Array preActivation, Array c) {
+  public void gemm(Gemm s, Array a, Array b, Array biasArray, Array preActivation, Array c) {
+    driver.lock();
+    try {
+      gemmInTurn(s, a, b, biasArray, preActivation, c);
+    } finally {
+      driver.unlock();
+    }
+  }
+
+  private void gemmInTurn(Gemm s, Array a, Array b, Array biasArray, Array preActivation, Array c) {
     if (s.k() == 0) {
       plain.gemm(s, a, b, biasArray, preActivation, c); // a sum over nothing, which it refuses
       return;
@@ -386,7 +394,7 @@ final class CublasLtProducts implements Products {
   }
 
   /** Ranks among the library's advice that shapes (m, n, k) have got, for tests. */
-  synchronized List<Integer> ranks(int m, int n, int k) {
+  List<Integer> ranks(int m, int n, int k) {
     List<Integer> found = new ArrayList<>();
     plans.forEach(
         (key, plan) -> {
@@ -477,7 +485,7 @@ final class CublasLtProducts implements Products {
   }
 
   @Override
-  public synchronized void close() {
+  public void close() {
     driver.synchronize();
     for (Plan plan : plans.values()) {
       check(cublas.cublasLtMatmulDescDestroy(plan.operation), "cublasLtMatmulDescDestroy");
