@@ -20,8 +20,10 @@ import org.deixis.core.InputException;
  *
  * @param about date, device, dtype, threads, machine and versions, by name
  * @param limits of the machine: "gflops" of a large product, "gbs" of a large copy
+ * @param failed rows and peers that could not be measured, and why, a line each
  */
-public record BenchReport(Map<String, String> about, Map<String, Double> limits, List<Row> rows) {
+public record BenchReport(
+    Map<String, String> about, Map<String, Double> limits, List<Row> rows, List<String> failed) {
   /** The file's name in the folder that a run writes. */
   public static final String FILE = "bench.json";
 
@@ -33,6 +35,12 @@ public record BenchReport(Map<String, String> about, Map<String, Double> limits,
     about = new LinkedHashMap<>(about);
     limits = new LinkedHashMap<>(limits);
     rows = new ArrayList<>(rows);
+    failed = new ArrayList<>(failed);
+  }
+
+  /** One in which nothing failed. */
+  public BenchReport(Map<String, String> about, Map<String, Double> limits, List<Row> rows) {
+    this(about, limits, rows, List.of());
   }
 
   /** Reads a file that {@link #write} wrote. */
@@ -56,6 +64,7 @@ public record BenchReport(Map<String, String> about, Map<String, Double> limits,
     Map<String, String> about = new LinkedHashMap<>();
     root.path("about").fields().forEachRemaining(e -> about.put(e.getKey(), e.getValue().asText()));
     BenchReport report = new BenchReport(about, numbers(root.path("limits")), List.of());
+    root.path("failed").forEach(f -> report.failed.add(f.asText()));
     for (int i = 0; i < rows.size(); i++) {
       JsonNode r = rows.get(i);
       if (!r.path("name").isTextual() || !r.path("unit").isTextual()) {
@@ -110,6 +119,9 @@ public record BenchReport(Map<String, String> about, Map<String, Double> limits,
       put(r.putObject("ratios"), ratios);
       put(r.putObject("wanted"), row.wanted());
       put(r.putObject("more"), new TreeMap<>(row.more()));
+    }
+    if (!failed.isEmpty()) {
+      failed.forEach(root.putArray("failed")::add);
     }
     Path file = folder.resolve(FILE);
     try {

@@ -34,6 +34,11 @@ public interface Backend extends AutoCloseable {
   /** Name that {@code --device} takes, for example "cpu". */
   String name();
 
+  /** The device in words, for reports. */
+  default String deviceName() {
+    return name();
+  }
+
   Memory memory();
 
   /**

@@ -136,10 +136,11 @@ final class BenchCommand extends BaseCommand {
     Bench.Peers others = python == null ? null : new Bench.Peers(python, peers);
     Effort effort = quick ? Effort.QUICK : Effort.FULL;
     try (Bench bench = new Bench(backend, options, effort, others, out)) {
+      bench.saveTo(folder);
       bench.run();
       bench.write(folder);
+      return bench.failures() == 0 ? 0 : 1;
     }
-    return 0;
   }
 
   private void tables(BenchReport report) {

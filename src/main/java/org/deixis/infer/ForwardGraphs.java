@@ -27,12 +27,13 @@ import org.deixis.tensor.Tensor;
  * a time, and asks for the logits; they are waited for outside, so that the next thread's call
  * overlaps.
  */
-final class ForwardGraphs implements AutoCloseable {
+public final class ForwardGraphs implements AutoCloseable {
   /** What decides which calls are made of phrases; those of the picture are always the same. */
   private record Key(int phrases, int tokens, int regions) {}
 
   /** Logits of some phrases, on their way from the device. */
-  record Answer(Download mask, Download regions, Download negatives, int rows, int columns) {
+  private record Answer(
+      Download mask, Download regions, Download negatives, int rows, int columns) {
     Logits take() {
       return new Logits(floats(mask), floats(regions), floats(negatives), rows, columns);
     }
@@ -72,7 +73,7 @@ final class ForwardGraphs implements AutoCloseable {
   /** Of the parameters that all of this was made with. */
   private long layout;
 
-  ForwardGraphs(Backend backend, GuideModel model) {
+  public ForwardGraphs(Backend backend, GuideModel model) {
     this.backend = backend;
     this.model = model;
     parameters = List.copyOf(model.parameters().values());
@@ -82,22 +83,27 @@ final class ForwardGraphs implements AutoCloseable {
   }
 
   /** Whether the device has graphs and they are wanted. */
-  boolean available() {
+  public boolean available() {
     return ofPhrases.available();
   }
 
   /** Graphs kept at present, the picture's among them. */
-  synchronized int size() {
+  public synchronized int size() {
     return ofPictures.size() + ofPhrases.size();
   }
 
   /**
-   * Asks for the logits of groups of phrases about a picture of the model's size.
+   * Logits of groups of phrases about a picture of the model's size; waits for them.
    *
-   * @return an answer for each group, or null when the device's memory does not hold graphs beside
-   *     what else is there: they were given up, and the caller does without
+   * @return those of each group, or null when the device's memory does not hold graphs beside what
+   *     else is there: they were given up, and the caller does without
    */
-  synchronized List<Answer> ask(RgbImage picture, List<Tokens> groups, int regions) {
+  public List<Logits> logits(RgbImage picture, List<Tokens> groups, int regions) {
+    List<Answer> asked = ask(picture, groups, regions);
+    return asked == null ? null : asked.stream().map(Answer::take).toList();
+  }
+
+  private synchronized List<Answer> ask(RgbImage picture, List<Tokens> groups, int regions) {
     List<Answer> answers = new ArrayList<>();
     try (Scope scope = Scope.open()) {
       encode(picture);

@@ -9,9 +9,9 @@ import org.deixis.model.gres.Prediction;
  * @param regions (B, P)
  * @param negatives (B)
  */
-record Logits(float[] mask, float[] regions, float[] negatives, int rows, int columns) {
+public record Logits(float[] mask, float[] regions, float[] negatives, int rows, int columns) {
   /** Waits for the device. */
-  static Logits of(Prediction p) {
+  public static Logits of(Prediction p) {
     return new Logits(
         p.mask().toFloats(),
         p.regionLogits().toFloats(),
@@ -21,7 +21,7 @@ record Logits(float[] mask, float[] regions, float[] negatives, int rows, int co
   }
 
   /** Regions of each phrase. */
-  int count() {
+  public int count() {
     return regions.length / negatives.length;
   }
 }

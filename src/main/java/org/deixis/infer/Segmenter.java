@@ -171,10 +171,9 @@ public final class Segmenter implements AutoCloseable {
 
   /** Of each group of phrases; the picture is encoded once. */
   private List<Logits> logits(RgbImage sized, List<Tokens> groups, int regions) {
-    List<ForwardGraphs.Answer> asked =
-        graphs.available() ? graphs.ask(sized, groups, regions) : null;
-    if (asked != null) {
-      return asked.stream().map(ForwardGraphs.Answer::take).toList();
+    List<Logits> replayed = graphs.available() ? graphs.logits(sized, groups, regions) : null;
+    if (replayed != null) {
+      return replayed;
     }
     List<Logits> logits = new ArrayList<>();
     try (Scope scope = Scope.open()) {

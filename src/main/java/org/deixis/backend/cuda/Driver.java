@@ -197,6 +197,13 @@ final class Driver implements AutoCloseable {
     return new String(name, 0, end, java.nio.charset.StandardCharsets.UTF_8);
   }
 
+  /** Of CUDA, as the driver names the newest that it knows: 13.0. */
+  String version() {
+    int[] version = new int[1];
+    check(cudart.cuDriverGetVersion(version), "cuDriverGetVersion");
+    return version[0] / 1000 + "." + version[0] % 1000 / 10;
+  }
+
   int attribute(int which) {
     int[] value = new int[1];
     check(cudart.cuDeviceGetAttribute(value, which, device), "cuDeviceGetAttribute");
