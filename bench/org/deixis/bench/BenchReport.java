@@ -12,6 +12,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Objects;
 import java.util.TreeMap;
 import org.deixis.core.InputException;
 
@@ -54,6 +55,32 @@ public record BenchReport(
       throw new InputException(
           file + ": cannot be read: " + e.getMessage() + "; give a bench.json", e);
     }
+  }
+
+  /**
+   * The rows of several files of one machine, device and type, in their order. What they say of
+   * themselves is the first one's, completed by the others'; the limits are the best measured.
+   *
+   * @throws InputException when they are of different devices
+   */
+  public static BenchReport together(List<Path> files, List<BenchReport> reports) {
+    BenchReport all = new BenchReport(Map.of(), Map.of(), List.of());
+    for (int i = 0; i < reports.size(); i++) {
+      BenchReport one = reports.get(i);
+      for (String same : List.of("device", "card", "machine", "dtype")) {
+        String first = reports.get(0).about.get(same);
+        if (!Objects.equals(first, one.about.get(same))) {
+          throw new InputException(
+              "%s is of %s '%s', and %s of '%s': give files of one run"
+                  .formatted(files.get(i), same, one.about.get(same), files.get(0), first));
+        }
+      }
+      one.about.forEach(all.about::putIfAbsent);
+      one.limits.forEach((name, value) -> all.limits.merge(name, value, Math::max));
+      all.rows.addAll(one.rows);
+      all.failed.addAll(one.failed);
+    }
+    return all;
   }
 
   private static BenchReport parse(Path file, JsonNode root) {

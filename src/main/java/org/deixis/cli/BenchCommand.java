@@ -92,8 +92,12 @@ final class BenchCommand extends BaseCommand {
   @Option(
       names = "--table",
       paramLabel = "FILE",
-      description = "Measures nothing; prints the tables of that bench.json as Markdown.")
-  private Path table;
+      arity = "1..*",
+      description = {
+        "Measures nothing; prints the tables of that bench.json as Markdown. Of several, made on one machine with one",
+        "device and type, the rows are put together; --out then writes them as one bench.json."
+      })
+  private List<Path> tables = List.of();
 
   @Option(
       names = "--into",
@@ -106,8 +110,13 @@ final class BenchCommand extends BaseCommand {
 
   @Override
   public Integer call() {
-    if (table != null) {
-      tables(BenchReport.read(table));
+    if (!tables.isEmpty()) {
+      BenchReport report =
+          BenchReport.together(tables, tables.stream().map(BenchReport::read).toList());
+      if (folder != null) {
+        report.write(folder);
+      }
+      print(report);
       return 0;
     }
     if (folder == null) {
@@ -143,7 +152,7 @@ final class BenchCommand extends BaseCommand {
     }
   }
 
-  private void tables(BenchReport report) {
+  private void print(BenchReport report) {
     for (Path document : documents) {
       MarkdownTable.into(document, report);
     }
