@@ -29,7 +29,7 @@ recut() { # jar, command...
   rm -rf "$folder"
 }
 for jar in "$jars"/ai.djl.huggingface.tokenizers-*.jar; do
-  recut "$(readlink -f "$jar")" find native/lib -mindepth 1 -maxdepth 1 ! -name linux-x86_64 -exec rm -r {} +
+  recut "$(readlink -f "$jar")" find native/lib -mindepth 1 -maxdepth 1 -type d ! -name linux-x86_64 -exec rm -r {} +
 done
 
 commit=$(git rev-parse HEAD 2> /dev/null || echo unknown)

@@ -355,6 +355,11 @@ bool deixis_known(const void* address, size_t bytes) {
   std::lock_guard<std::mutex> g(lock);
   return known(reinterpret_cast<uint64_t>(address), bytes);
 }
+// Whether a stream is being captured: libraries must have made their plans by then.
+bool deixis_capturing() {
+  std::lock_guard<std::mutex> g(lock);
+  return capturing() != nullptr;
+}
 int cuInit(unsigned) { return 0; }
 // NVRTC asks for a private table, and takes no for an answer.
 int cuGetExportTable(const void** table, const void*) {
