@@ -198,19 +198,33 @@ bool intact(const unsigned char* p, size_t n) {
   return true;
 }
 
+// False, with last_error set and the zones mended, when a kernel wrote beside a buffer.
+bool guarded(const std::string& who, uint64_t address, size_t size) {
+  auto* p = reinterpret_cast<unsigned char*>(address);
+  bool before = intact(p - GUARD, GUARD), after = intact(p + size, GUARD);
+  if (before && after) return true;
+  last_error = who + ": wrote " + (before ? "beyond" : "before") + " a buffer of " + std::to_string(size) + " bytes";
+  memset(p - GUARD, GUARD_BYTE, GUARD);
+  memset(p + size, GUARD_BYTE, GUARD);
+  return false;
+}
+
 bool check_guards() {
-  for (auto& [address, size] : allocations) {
-    auto* p = reinterpret_cast<unsigned char*>(address);
-    bool before = intact(p - GUARD, GUARD), after = intact(p + size, GUARD);
-    if (before && after) continue;
-    char text[160];
-    snprintf(text, sizeof text, ": wrote %s a buffer of %zu bytes", before ? "beyond" : "before", size);
-    last_error = "kernel " + kernel_name + text;
-    memset(p - GUARD, GUARD_BYTE, GUARD);
-    memset(p + size, GUARD_BYTE, GUARD);
-    return false;
-  }
+  for (auto& [address, size] : allocations)
+    if (!guarded("kernel " + kernel_name, address, size)) return false;
   return true;
+}
+
+// The buffers that a launch's arguments point into: looked at after each block, to name it.
+std::vector<std::pair<uint64_t, size_t>> reached(const uint64_t* words, size_t count) {
+  std::vector<std::pair<uint64_t, size_t>> found;
+  for (size_t i = 0; i < count; i++) {
+    auto it = allocations.upper_bound(words[i]);
+    if (it == allocations.begin()) continue;
+    --it;
+    if (words[i] <= it->first + it->second) found.push_back(*it);
+  }
+  return found;
 }
 
 bool known(uint64_t address, size_t bytes) {
@@ -312,11 +326,13 @@ void check_aligned(const void* address, size_t bytes) {
 namespace {
 constexpr uint64_t TOTAL = 4ull << 30;
 
-int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned shared_bytes, const char* packed) {
+int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned shared_bytes,
+               const std::vector<uint64_t>& words) {
   size_t n = static_cast<size_t>(block.x) * block.y * block.z;
   kernel_name = k.name;
   entry = k.entry;
-  arguments = packed;
+  arguments = reinterpret_cast<const char*>(words.data());
+  std::vector<std::pair<uint64_t, size_t>> buffers = reached(words.data(), words.size());
   grid_size = grid;
   block_size = block;
   fibers.assign(n, Fiber());
@@ -344,6 +360,8 @@ int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned 
           last_error = where() + ": wrote beyond its " + std::to_string(shared_bytes) + " bytes of shared memory";
           return ILLEGAL_ADDRESS;
         }
+        for (auto& [address, size] : buffers)
+          if (!guarded(where(), address, size)) return ILLEGAL_ADDRESS;
       }
   return check_guards() ? 0 : ILLEGAL_ADDRESS;
 }
@@ -535,7 +553,7 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
   std::vector<uint64_t> words((given + 7) / 8);
   memcpy(words.data(), extra[1], given);
   auto run = [=] {
-    return run_kernel(*k, {gx, gy, gz}, {bx, by, bz}, shared_bytes, reinterpret_cast<const char*>(words.data()));
+    return run_kernel(*k, {gx, gy, gz}, {bx, by, bz}, shared_bytes, words);
   };
   return give(stream, {k->name, run, words}, false);
 }

@@ -58,7 +58,7 @@ class StandInDriverTest {
   /** Of {@code advance(int, float*)}, which reads nothing when it is not run. */
   private static int launch(CUfunc_st function, int threads, int shared, long bytes) {
     try (BytePointer packed = new BytePointer(256L);
-        LongPointer size = new LongPointer(bytes);
+        LongPointer size = new LongPointer(new long[] {bytes});
         LongPointer words = new LongPointer(1, packed.address(), 2, size.address(), 0);
         PointerPointer<Pointer> extra = new PointerPointer<>(words)) {
       return cudart.cuLaunchKernel(
@@ -109,6 +109,29 @@ class StandInDriverTest {
     thread.join();
     for (int code : codes) {
       assertEquals(cudart.CUDA_ERROR_INVALID_CONTEXT, code);
+    }
+  }
+
+  /** One element too many, in the second of two blocks. */
+  @Test
+  void aWriteBesideABufferNamesKernelBlockAndBuffer() {
+    int count = 2 * 256 * 4 * 4; // two blocks of 256 threads, four packs of four each
+    long[] address = new long[1];
+    ok(cudart.cuMemAlloc(address, 4L * count));
+    CUfunc_st fill = function("move", 0, "fill");
+    try (BytePointer packed = new BytePointer(24L);
+        LongPointer size = new LongPointer(new long[] {20});
+        LongPointer words = new LongPointer(1, packed.address(), 2, size.address(), 0);
+        PointerPointer<Pointer> extra = new PointerPointer<>(words)) {
+      packed.putLong(0, address[0]);
+      packed.putLong(8, count + 1L);
+      packed.putFloat(16, 7);
+      int code =
+          cudart.cuLaunchKernel(
+              fill, 2, 1, 1, 256, 1, 1, 0, stream, (PointerPointer<Pointer>) null, extra);
+      refused("kernel fill, block (1, 0, 0): wrote beyond a buffer of " + 4 * count, code);
+    } finally {
+      ok(cudart.cuMemFree(address[0]));
     }
   }
 }
