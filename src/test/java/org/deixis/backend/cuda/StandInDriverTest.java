@@ -115,7 +115,7 @@ class StandInDriverTest {
   /** One element too many, in the second of two blocks. */
   @Test
   void aWriteBesideABufferNamesKernelBlockAndBuffer() {
-    int count = 2 * 256 * 4 * 4; // two blocks of 256 threads, four packs of four each
+    int count = 2 * 256 * 4 * 4 - 2; // of two blocks of 256 threads, four packs of four each
     long[] address = new long[1];
     ok(cudart.cuMemAlloc(address, 4L * count));
     CUfunc_st fill = function("move", 0, "fill");
