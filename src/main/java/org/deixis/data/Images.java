@@ -30,9 +30,14 @@ import org.deixis.core.Reason;
 public final class Images {
   private static final long MAX_FILE = 1L << 29;
 
-  static {
-    // The loader works on several pictures at once; threads inside OpenCV would only compete.
-    opencv_core.setNumThreads(1);
+  /** OpenCV, loaded when a picture is first decoded, encoded or changed in size. */
+  private static final class Library {
+    static {
+      // The loader works on several pictures at once; threads inside OpenCV would only compete.
+      opencv_core.setNumThreads(1);
+    }
+
+    static void load() {}
   }
 
   private Images() {}
@@ -76,6 +81,7 @@ public final class Images {
     }
     ImageHeader.requireWhole(file, name);
     int flags = upright ? IMREAD_COLOR_RGB : IMREAD_COLOR_RGB | IMREAD_IGNORE_ORIENTATION;
+    Library.load();
     try (BytePointer bytes = new BytePointer(file);
         Mat buffer = new Mat(1, file.length, CV_8UC1, bytes);
         Mat mat = imdecode(buffer, flags)) {
@@ -138,6 +144,7 @@ public final class Images {
       System.arraycopy(image.data(), 0, out, offset, image.data().length);
       return;
     }
+    Library.load();
     try (BytePointer pixels = new BytePointer(image.data());
         Mat mat = new Mat(image.height(), image.width(), CV_8UC3, pixels);
         Rect rect = new Rect(box.x(), box.y(), box.width(), box.height());
@@ -153,6 +160,7 @@ public final class Images {
 
   /** The bytes of a PNG file of the picture; the same picture gives the same bytes. */
   public static byte[] encodePng(RgbImage image) {
+    Library.load();
     try (BytePointer pixels = new BytePointer(image.data());
         Mat rgb = new Mat(image.height(), image.width(), CV_8UC3, pixels)) {
       return encode(".png", rgb, true);
@@ -161,6 +169,7 @@ public final class Images {
 
   /** The bytes of a JPEG file of the picture, of OpenCV's default quality of 95. */
   public static byte[] encodeJpeg(RgbImage image) {
+    Library.load();
     try (BytePointer pixels = new BytePointer(image.data());
         Mat rgb = new Mat(image.height(), image.width(), CV_8UC3, pixels)) {
       return encode(".jpg", rgb, true);
@@ -173,6 +182,7 @@ public final class Images {
     for (int i = 0; i < grey.length; i++) {
       grey[i] = (byte) -mask.data()[i];
     }
+    Library.load();
     try (BytePointer pixels = new BytePointer(grey);
         Mat mat = new Mat(mask.height(), mask.width(), CV_8UC1, pixels)) {
       return encode(".png", mat, false);

@@ -445,10 +445,10 @@ public final class Trainer {
     Dataset part =
         config.evalExpressions() > 0 ? first(validation, config.evalExpressions()) : validation;
     Metrics metrics;
-    try {
+    try (Segmenter segmenter = Segmenter.of(model, tokenizer, backend, Segmenter.EXPECT_NONE)) {
       metrics =
           Evaluator.run(
-              Segmenter.of(model, tokenizer, backend, Segmenter.EXPECT_NONE),
+              segmenter,
               part,
               (done, sample, picture, truth, found, iou) -> {
                 if (stop) {
