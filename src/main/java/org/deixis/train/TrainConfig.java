@@ -112,10 +112,10 @@ public record TrainConfig(
   /** The demo's recipe: everything from scratch on simple scenes. */
   public static final TrainConfig DEMO =
       new TrainConfig(
-          16,
+          12,
           2,
           1,
-          3_000,
+          2_600,
           1e-3,
           1,
           0.02,
