@@ -41,6 +41,9 @@ final class GuideRows {
   /** ONNX Runtime and the engine sum in different orders, through 24 blocks and 12 layers. */
   private static final double SAME = 1e-3;
 
+  /** Seconds; a forward is dozens of kernels, each compiled after so many calls. */
+  private static final double WARMING = 4;
+
   private final Bench bench;
   private final Backend backend;
   private final float[] picture = RandomInputs.picture(SIZE);
@@ -138,7 +141,7 @@ final class GuideRows {
         off = onnx.difference(mask(model, phrases));
       }
       bench.prepare(name(phrases, dtype), Row.PYTORCH, task(SIZE, phrases, dtype), theirs);
-      Effort effort = bench.effort(phrases > 1 ? 3 : 5, 11, 2);
+      Effort effort = bench.effort(phrases > 1 ? 3 : 5, 11, WARMING);
       Contender engine = Contender.engine(backend, () -> mask(model, phrases));
       Row row =
           Row.timed(

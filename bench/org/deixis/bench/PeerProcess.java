@@ -67,6 +67,8 @@ final class PeerProcess implements AutoCloseable {
     ProcessBuilder builder = new ProcessBuilder(command).redirectError(errors.toFile());
     // Our own launcher says 1, which is about oneDNN inside this process.
     builder.environment().put("OMP_NUM_THREADS", Integer.toString(Env.threads()));
+    // Likewise: a peer gets the pages that Python's own start gives it.
+    builder.environment().remove("GLIBC_TUNABLES");
     return builder.start();
   }
 

@@ -18,6 +18,10 @@ import org.deixis.backend.MaskLoss;
  * + 1 it is (n/d² − 2t/d)·p(1−p), linear in two quantities that do not need them, so p(1−p) and
  * t·p(1−p) are sent back separately and combined at low resolution.
  *
+ * <p>The rows between two rows of logits are worked on in several short loops that hand on what
+ * they found through the first-level cache. In one loop the compiler would pass its
+ * NodeCountInliningCutoff, and from there on give vectors to {@link LossMath} as objects.
+ *
  * <p>A picture is one task, or where there are few pictures several bands of rows; the shape alone
  * decides.
  */
@@ -48,6 +52,13 @@ final class MaskLossKernel {
   private static final int TARGET = 2;
   private static final int LANE_SUMS = 3;
   private static final int LOW = 4;
+  private static final int LOGITS = 5;
+  private static final int TAILS = 6;
+  private static final int INVERSES = 7;
+  private static final int DERIVATIVES = 8;
+  private static final int ENTROPIES = 9;
+  private static final int GAPS = 10;
+  private static final int LOGARITHMS = 11;
 
   // slots of a call's scratch
   private static final int GRADIENT = Scratch.CALL;
@@ -57,6 +68,10 @@ final class MaskLossKernel {
   private final FloatBuffer logits;
   private final int logitsStart;
   private final ByteTile mask;
+
+  /** Whether gradients are wanted. */
+  private final boolean backward;
+
   private final Taps rows;
   private final Taps columns;
 
@@ -72,8 +87,9 @@ final class MaskLossKernel {
   /** What a band sends to the first row of the next: (batch, bands, PARTS, w). */
   private final float[] edges;
 
-  private MaskLossKernel(MaskLoss s, Array logits, Array mask) {
+  private MaskLossKernel(MaskLoss s, Array logits, Array mask, boolean backward) {
     this.s = s;
+    this.backward = backward;
     this.logits = HostBuffer.of(logits).floats();
     this.logitsStart = Math.toIntExact(logits.offset());
     this.mask = ByteTile.of(mask);
@@ -100,7 +116,7 @@ final class MaskLossKernel {
       }
       return;
     }
-    MaskLossKernel kernel = new MaskLossKernel(s, logits, mask);
+    MaskLossKernel kernel = new MaskLossKernel(s, logits, mask, dLogits != null);
     pool.parallelFor(
         s.batch() * kernel.bands, task -> kernel.band(task / kernel.bands, task % kernel.bands));
     for (int b = 0; b < s.batch(); b++) {
@@ -139,23 +155,23 @@ final class MaskLossKernel {
       } else {
         stretch(scratch, b, r + 1, stretched, lower * wide);
       }
-      Arrays.fill(back, lower * PARTS * wide, (lower + 1) * PARTS * wide, 0);
+      if (backward) {
+        Arrays.fill(back, lower * PARTS * wide, (lower + 1) * PARTS * wide, 0);
+      }
       float[] target = scratch.floats(TARGET, Math.max(1, (long) n * wide));
       for (int i = 0; i < n; i++) {
         mask.read(scratch, (b * s.height() + first + i) * s.width(), s.width(), target, i * wide);
         Arrays.fill(target, i * wide + s.width(), (i + 1) * wide, 0);
       }
-      for (int j = 0; j < wide; j += L) {
-        if (s.focal()) {
-          focal(n, first, j, upper, stretched, target, back, lanes);
-        } else {
-          plain(n, first, j, upper, stretched, target, back, lanes);
-        }
-      }
+      between(scratch, n, first, upper, stretched, target, back, lanes);
       pending += n * (wide / L);
       if (pending > FLUSH) {
         flush(lanes, task);
         pending = 0;
+      }
+      if (!backward) {
+        upper = lower;
+        continue;
       }
       if (last) {
         AttentionTile.add(PARTS * wide, back, lower * PARTS * wide, back, upper * PARTS * wide);
@@ -167,7 +183,7 @@ final class MaskLossKernel {
       upper = lower;
     }
     flush(lanes, task);
-    if (to < s.lowHeight()) {
+    if (backward && to < s.lowHeight()) {
       for (int part = 0; part < PARTS; part++) {
         narrow(back, (upper * PARTS + part) * wide, edges, (task * PARTS + part) * s.lowWidth());
       }
@@ -207,111 +223,195 @@ final class MaskLossKernel {
     }
   }
 
-  /** n rows below row {@code upper}, one vector of columns, cross-entropy. */
-  private void plain(
+  /** The n rows of the picture between row {@code upper} of the logits and the next. */
+  private void between(
+      Scratch scratch,
       int n,
       int first,
-      int j,
       int upper,
       float[] stretched,
       float[] target,
       float[] back,
       float[] lanes) {
-    FloatVector top = FloatVector.fromArray(S, stretched, upper * wide + j);
-    FloatVector step = FloatVector.fromArray(S, stretched, (1 - upper) * wide + j).sub(top);
-    FloatVector all0 = FloatVector.zero(S);
-    FloatVector low0 = FloatVector.zero(S);
-    FloatVector all1 = FloatVector.zero(S);
-    FloatVector low1 = FloatVector.zero(S);
-    FloatVector all2 = FloatVector.zero(S);
-    FloatVector low2 = FloatVector.zero(S);
-    FloatVector loss = FloatVector.fromArray(S, lanes, 0);
-    FloatVector sumP = FloatVector.fromArray(S, lanes, L);
-    FloatVector sumT = FloatVector.fromArray(S, lanes, 2 * L);
-    FloatVector sumPt = FloatVector.fromArray(S, lanes, 3 * L);
-    for (int i = 0; i < n; i++) {
-      FloatVector share = FloatVector.broadcast(S, rows.share[first + i]);
-      FloatVector z = step.fma(share, top);
-      FloatVector t = FloatVector.fromArray(S, target, i * wide + j);
-      FloatVector e = LossMath.tail(z);
-      FloatVector inverse = FloatVector.broadcast(S, 1f).div(e.add(1f));
-      FloatVector p = LossMath.sigmoid(z, e, inverse);
-      FloatVector slope = e.mul(inverse).mul(inverse);
-      loss = loss.add(LossMath.crossEntropy(z, t, e));
-      sumP = sumP.add(p);
-      sumT = sumT.add(t);
-      sumPt = p.fma(t, sumPt);
-      FloatVector g = LossMath.residual(z, t, e, inverse);
-      all0 = all0.add(g);
-      low0 = g.fma(share, low0);
-      FloatVector h = t.mul(slope);
-      all1 = all1.add(h);
-      low1 = h.fma(share, low1);
-      all2 = all2.add(slope);
-      low2 = slope.fma(share, low2);
+    int size = n * wide;
+    if (size == 0) {
+      return;
     }
-    loss.intoArray(lanes, 0);
-    sumP.intoArray(lanes, L);
-    sumT.intoArray(lanes, 2 * L);
-    sumPt.intoArray(lanes, 3 * L);
-    int above = upper * PARTS * wide + j;
-    int below = (1 - upper) * PARTS * wide + j;
-    send(all0, low0, back, above, below);
-    send(all1, low1, back, above + wide, below + wide);
-    send(all2, low2, back, above + 2 * wide, below + 2 * wide);
+    float[] z = scratch.floats(LOGITS, size);
+    float[] e = scratch.floats(TAILS, size);
+    float[] inverse = scratch.floats(INVERSES, size);
+    float[] g = scratch.floats(DERIVATIVES, size);
+    for (int i = 0; i < n; i++) {
+      mix(rows.share[first + i], upper, stretched, z, i * wide);
+    }
+    tails(size, z, e, inverse);
+    if (s.focal()) {
+      float[] entropy = scratch.floats(ENTROPIES, size);
+      float[] gap = scratch.floats(GAPS, size);
+      float[] logarithm = scratch.floats(LOGARITHMS, size);
+      entropies(size, z, target, e, entropy);
+      gaps(size, entropy, gap, logarithm);
+      focal(size, z, target, e, inverse, entropy, gap, logarithm, g, lanes);
+    } else {
+      plain(size, z, target, e, inverse, g, lanes);
+    }
+    sums(size, z, target, e, inverse, lanes);
+    if (backward) {
+      for (int j = 0; j < wide; j += L) {
+        derivatives(n, first, j, upper, target, e, inverse, g, back);
+      }
+    }
   }
 
-  /** As {@link #plain}, with the focal form. */
+  /** One row of the picture's logits. */
+  private void mix(float share, int upper, float[] stretched, float[] z, int offset) {
+    FloatVector part = FloatVector.broadcast(S, share);
+    int above = upper * wide;
+    int below = (1 - upper) * wide;
+    for (int j = 0; j < wide; j += L) {
+      FloatVector top = FloatVector.fromArray(S, stretched, above + j);
+      FloatVector.fromArray(S, stretched, below + j)
+          .sub(top)
+          .fma(part, top)
+          .intoArray(z, offset + j);
+    }
+  }
+
+  /** e = exp(−|z|) and 1 / (1 + e). */
+  private static void tails(int size, float[] z, float[] e, float[] inverse) {
+    for (int i = 0; i < size; i += L) {
+      FloatVector tail = LossMath.tail(FloatVector.fromArray(S, z, i));
+      tail.intoArray(e, i);
+      FloatVector.broadcast(S, 1f).div(tail.add(1f)).intoArray(inverse, i);
+    }
+  }
+
+  /** Cross-entropy: its sum, and its derivatives by the logits. */
+  private static void plain(
+      int size,
+      float[] logits,
+      float[] target,
+      float[] tails,
+      float[] inverses,
+      float[] derivatives,
+      float[] lanes) {
+    FloatVector loss = FloatVector.fromArray(S, lanes, 0);
+    for (int i = 0; i < size; i += L) {
+      FloatVector z = FloatVector.fromArray(S, logits, i);
+      FloatVector t = FloatVector.fromArray(S, target, i);
+      FloatVector e = FloatVector.fromArray(S, tails, i);
+      loss = loss.add(LossMath.crossEntropy(z, t, e));
+      LossMath.residual(z, t, e, FloatVector.fromArray(S, inverses, i)).intoArray(derivatives, i);
+    }
+    loss.intoArray(lanes, 0);
+  }
+
+  /** Cross-entropy of every pixel. */
+  private static void entropies(
+      int size, float[] logits, float[] target, float[] tails, float[] entropy) {
+    for (int i = 0; i < size; i += L) {
+      FloatVector t = FloatVector.fromArray(S, target, i);
+      FloatVector e = FloatVector.fromArray(S, tails, i);
+      LossMath.crossEntropy(FloatVector.fromArray(S, logits, i), t, e).intoArray(entropy, i);
+    }
+  }
+
+  /** u = 1 − exp(−bce), the probability that the pixel lacks, and its logarithm. */
+  private static void gaps(int size, float[] entropy, float[] gap, float[] logarithm) {
+    for (int i = 0; i < size; i += L) {
+      LossMath.positive(LossMath.oneMinusExp(FloatVector.fromArray(S, entropy, i)))
+          .intoArray(gap, i);
+    }
+    for (int i = 0; i < size; i += L) {
+      VectorMath.log(FloatVector.fromArray(S, gap, i)).intoArray(logarithm, i);
+    }
+  }
+
+  /** As {@link #plain}, with the focal form alpha·u^gamma·bce. */
   private void focal(
+      int size,
+      float[] logits,
+      float[] target,
+      float[] tails,
+      float[] inverses,
+      float[] entropy,
+      float[] gap,
+      float[] logarithm,
+      float[] derivatives,
+      float[] lanes) {
+    float alpha = s.alpha();
+    float gamma = s.gamma();
+    FloatVector loss = FloatVector.fromArray(S, lanes, 0);
+    for (int i = 0; i < size; i += L) {
+      FloatVector bce = FloatVector.fromArray(S, entropy, i);
+      FloatVector power =
+          VectorMath.expBelow(FloatVector.fromArray(S, logarithm, i).mul(gamma)).mul(alpha);
+      loss = power.fma(bce, loss);
+      LossMath.focalSlope(FloatVector.fromArray(S, gap, i), power, bce, gamma)
+          .intoArray(derivatives, i);
+    }
+    loss.intoArray(lanes, 0);
+    for (int i = 0; i < size; i += L) {
+      FloatVector z = FloatVector.fromArray(S, logits, i);
+      FloatVector t = FloatVector.fromArray(S, target, i);
+      FloatVector e = FloatVector.fromArray(S, tails, i);
+      LossMath.residual(z, t, e, FloatVector.fromArray(S, inverses, i))
+          .mul(FloatVector.fromArray(S, derivatives, i))
+          .intoArray(derivatives, i);
+    }
+  }
+
+  /** Σp, Σt and Σp·t. */
+  private static void sums(
+      int size, float[] logits, float[] target, float[] tails, float[] inverses, float[] lanes) {
+    FloatVector sumP = FloatVector.fromArray(S, lanes, L);
+    FloatVector sumT = FloatVector.fromArray(S, lanes, 2 * L);
+    FloatVector sumPt = FloatVector.fromArray(S, lanes, 3 * L);
+    for (int i = 0; i < size; i += L) {
+      FloatVector z = FloatVector.fromArray(S, logits, i);
+      FloatVector t = FloatVector.fromArray(S, target, i);
+      FloatVector e = FloatVector.fromArray(S, tails, i);
+      FloatVector p = LossMath.sigmoid(z, e, FloatVector.fromArray(S, inverses, i));
+      sumP = sumP.add(p);
+      sumT = sumT.add(t);
+      sumPt = p.fma(t, sumPt);
+    }
+    sumP.intoArray(lanes, L);
+    sumT.intoArray(lanes, 2 * L);
+    sumPt.intoArray(lanes, 3 * L);
+  }
+
+  /** What one vector of columns of n rows sends back to the rows of logits around them. */
+  private void derivatives(
       int n,
       int first,
       int j,
       int upper,
-      float[] stretched,
       float[] target,
-      float[] back,
-      float[] lanes) {
-    FloatVector top = FloatVector.fromArray(S, stretched, upper * wide + j);
-    FloatVector step = FloatVector.fromArray(S, stretched, (1 - upper) * wide + j).sub(top);
+      float[] tails,
+      float[] inverses,
+      float[] derivatives,
+      float[] back) {
     FloatVector all0 = FloatVector.zero(S);
     FloatVector low0 = FloatVector.zero(S);
     FloatVector all1 = FloatVector.zero(S);
     FloatVector low1 = FloatVector.zero(S);
     FloatVector all2 = FloatVector.zero(S);
     FloatVector low2 = FloatVector.zero(S);
-    FloatVector loss = FloatVector.fromArray(S, lanes, 0);
-    FloatVector sumP = FloatVector.fromArray(S, lanes, L);
-    FloatVector sumT = FloatVector.fromArray(S, lanes, 2 * L);
-    FloatVector sumPt = FloatVector.fromArray(S, lanes, 3 * L);
     for (int i = 0; i < n; i++) {
+      int at = i * wide + j;
       FloatVector share = FloatVector.broadcast(S, rows.share[first + i]);
-      FloatVector z = step.fma(share, top);
-      FloatVector t = FloatVector.fromArray(S, target, i * wide + j);
-      FloatVector e = LossMath.tail(z);
-      FloatVector inverse = FloatVector.broadcast(S, 1f).div(e.add(1f));
-      FloatVector p = LossMath.sigmoid(z, e, inverse);
-      FloatVector slope = e.mul(inverse).mul(inverse);
-      FloatVector bce = LossMath.crossEntropy(z, t, e);
-      FloatVector u = LossMath.positive(LossMath.oneMinusExp(bce));
-      FloatVector power = LossMath.power(u, s.gamma()).mul(s.alpha());
-      loss = power.fma(bce, loss);
-      sumP = sumP.add(p);
-      sumT = sumT.add(t);
-      sumPt = p.fma(t, sumPt);
-      FloatVector g =
-          LossMath.focalSlope(u, power, bce, s.gamma()).mul(LossMath.residual(z, t, e, inverse));
+      FloatVector g = FloatVector.fromArray(S, derivatives, at);
+      FloatVector inverse = FloatVector.fromArray(S, inverses, at);
+      FloatVector slope = FloatVector.fromArray(S, tails, at).mul(inverse).mul(inverse);
+      FloatVector h = FloatVector.fromArray(S, target, at).mul(slope);
       all0 = all0.add(g);
       low0 = g.fma(share, low0);
-      FloatVector h = t.mul(slope);
       all1 = all1.add(h);
       low1 = h.fma(share, low1);
       all2 = all2.add(slope);
       low2 = slope.fma(share, low2);
     }
-    loss.intoArray(lanes, 0);
-    sumP.intoArray(lanes, L);
-    sumT.intoArray(lanes, 2 * L);
-    sumPt.intoArray(lanes, 3 * L);
     int above = upper * PARTS * wide + j;
     int below = (1 - upper) * PARTS * wide + j;
     send(all0, low0, back, above, below);

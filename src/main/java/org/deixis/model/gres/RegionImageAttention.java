@@ -1,5 +1,7 @@
 package org.deixis.model.gres;
 
+import org.deixis.autograd.Tape;
+import org.deixis.backend.Scope;
 import org.deixis.core.Shape;
 import org.deixis.nn.Init;
 import org.deixis.nn.LinearLayer;
@@ -45,6 +47,26 @@ public final class RegionImageAttention extends Module {
       learnt = learnt.reshape(most, width).slice(0, regions).reshape(1, regions, width);
     }
     Tensor q = previous == null ? learnt.repeat(pixels.dim(0)) : previous.add(learnt);
-    return q.regionAttention(key.forward(pixels), value.forward(pixels));
+    if (Tape.records(q.variable(), pixels.variable(), key.weight().tensor().variable())) {
+      return q.regionAttention(key.forward(pixels), value.forward(pixels));
+    }
+    try (Scope scope = Scope.open()) {
+      Tensor[] both = folded(q, pixels);
+      return new Tensor[] {both[0].keep(scope), both[1].keep(scope)};
+    }
+  }
+
+  /**
+   * The same without a projection of any pixel: q·(Wk x + bk) is (Wkᵀq)·x and a number that all
+   * pixels share, which the softmax does not see; and a map's rows sum to one, so that Σ p (Wv x +
+   * bv) is Wv Σ p x + bv. Training keeps the usual form, in which bk has a gradient, 0 though it
+   * is.
+   */
+  private Tensor[] folded(Tensor q, Tensor pixels) {
+    int b = q.dim(0);
+    int p = q.dim(1);
+    Tensor turned = q.reshape(b * p, width).matmul(key.weight().tensor()).reshape(b, p, width);
+    Tensor[] both = turned.regionAttention(pixels, pixels);
+    return new Tensor[] {value.forward(both[0]), both[1]};
   }
 }
