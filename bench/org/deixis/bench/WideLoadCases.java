@@ -16,6 +16,7 @@ import org.deixis.ops.GruCell;
 import org.deixis.ops.Layout;
 import org.deixis.ops.Patches;
 import org.deixis.ops.Reduce;
+import org.deixis.ops.RegionAttention;
 import org.deixis.ops.RegionPool;
 import org.deixis.ops.Resize;
 import org.deixis.ops.Scale;
@@ -36,6 +37,7 @@ final class WideLoadCases {
     moves(cases);
     embedding(cases);
     geometry(cases);
+    regions(cases);
   }
 
   private static void elementwise(List<OpCase> cases) {
@@ -245,5 +247,49 @@ final class WideLoadCases {
                       BinaryOp.apply(
                           Binary.MUL, RegionPool.apply(v[0], 2, 4, v[1].dtype()), v[1])));
     }
+  }
+
+  /** Region attention: sets of regions, chunks of tiles of 64 pixels, packs of columns and none. */
+  private static void regions(List<OpCase> cases) {
+    int[][] sizes = {
+      {2, 1, 70, 32},
+      {1, 3, 130, 8},
+      {2, 16, 64, 40},
+      {3, 8, 450, 72},
+      {4, 16, 333, 136},
+      {5, 40, 200, 24},
+      {1, 5, 90, 328},
+      {1, 128, 100, 16},
+      {2, 9, 150, 7},
+      {2, 4, 150, 12},
+      {1, 5, 40, 515},
+      {0, 4, 10, 16},
+      {2, 0, 10, 16}
+    };
+    for (int[] s : sizes) {
+      cases.add(
+          op(RegionAttention.NAME, s[1] + " regions, " + Shape.of(s[0], s[2], s[3]))
+              .scaled(2, s[0], s[1], s[3])
+              .in(s[0], s[2], s[3])
+              .in(s[0], s[2], s[3])
+              .runs(v -> RegionAttention.apply(v[0], v[1], v[2])));
+    }
+    cases.add(
+        op(RegionAttention.NAME, "off alignment")
+            .in(2, 6, 16)
+            .in(2 * 70 * 16 + 1)
+            .in(2, 70, 16)
+            .runs(
+                v ->
+                    RegionAttention.apply(
+                        v[0],
+                        Layout.reshape(Layout.slice(v[1], 1, 2 * 70 * 16 + 1), Shape.of(2, 70, 16)),
+                        v[2])));
+    cases.add(
+        op(RegionAttention.NAME, "chunks, map unused")
+            .in(3, 12, 16)
+            .in(3, 300, 16)
+            .in(3, 300, 16)
+            .run(v -> RegionAttention.apply(v[0], v[1], v[2])[0]));
   }
 }

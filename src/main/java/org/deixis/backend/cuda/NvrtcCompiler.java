@@ -26,7 +26,7 @@ public final class NvrtcCompiler implements KernelCompiler {
 
   /** What kernel files include. */
   private static final List<String> HEADERS =
-      List.of("common.cuh", "mma.cuh", "window.cuh", "window_tiles.cuh");
+      List.of("common.cuh", "mma.cuh", "region.cuh", "window.cuh", "window_tiles.cuh");
 
   private final Path cache;
 
