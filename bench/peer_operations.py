@@ -147,11 +147,57 @@ def _upsample_add(t):
     return [(images, side, side, c), (images * share, side // 2, side // 2, c)], run
 
 
+def _add_layer_norm(t):
+    n = t["columns"]
+    return [(t["rows"], n), (t["rows"], n), (n,), (n,)], lambda x, r, w, b: F.layer_norm(x + r, (n,), w, b)
+
+
+def _group_norm(t):
+    b, side, c = t["batch"], t["side"], t["channels"]
+
+    def run(x, w, bias):
+        return F.group_norm(x.permute(0, 3, 1, 2), t["groups"], w, bias).permute(0, 2, 3, 1)
+
+    return [(b, side, side, c), (c,), (c,)], run
+
+
+def _embedding(t):
+    ids = torch.randint(0, t["vocab"], (t["tokens"],), device=t["device"])
+    return [(t["vocab"], t["channels"])], lambda table: F.embedding(ids, table)
+
+
+def _merge_gather(t):
+    b, side, c = t["batch"], t["side"], t["channels"]
+
+    def run(x):
+        x = x.view(b, side // 2, 2, side // 2, 2, c).permute(0, 1, 3, 4, 2, 5)
+        return x.reshape(b, side // 2, side // 2, 4 * c)
+
+    return [(b, side, side, c)], run
+
+
+def _dropout(t):
+    return [(t["rows"], t["columns"])], lambda x: F.dropout(x, 0.1)
+
+
+def _gru_cell(t):
+    b, n = t["batch"], t["hidden"]
+
+    def run(gi, gh, h):  # the gates alone: products with the weights are linear's
+        ri, zi, ni = gi.chunk(3, 1)
+        rh, zh, nh = gh.chunk(3, 1)
+        z = (zi + zh).sigmoid()
+        return (1 - z) * (ni + (ri + rh).sigmoid() * nh).tanh() + z * h
+
+    return [(b, 3 * n), (b, 3 * n), (b, n)], run
+
+
 MAKERS = {"linear": _linear, "softmax": _softmax, "layer_norm": _layer_norm, "gelu": _gelu,
           "bias_residual": _bias_residual, "window_attention": _window_attention, "window_block": _window_block,
           "self_attention": _self_attention, "cross_attention": _cross_attention,
           "region_attention": _region_attention, "conv2d": _conv2d, "mask_loss": _mask_loss,
-          "upsample_add": _upsample_add}
+          "upsample_add": _upsample_add, "add_layer_norm": _add_layer_norm, "group_norm": _group_norm,
+          "embedding": _embedding, "merge_gather": _merge_gather, "dropout": _dropout, "gru_cell": _gru_cell}
 
 
 def make(task):

@@ -11,7 +11,7 @@
 #include "submit.h"
 
 namespace {
-constexpr int SUCCESS = 0, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15;
+constexpr int SUCCESS = 0, INVALID_VALUE = 7, EXECUTION_FAILED = 13, INTERNAL_ERROR = 14, NOT_SUPPORTED = 15;
 constexpr int R_32F = 0, R_16F = 2, R_16BF = 14, COMPUTE_32F = 68;
 constexpr uint64_t ALGORITHM = 0xA160;  // the first word of an algorithm, plus its number
 constexpr int ALGORITHMS = 3, SLOW_ROWS = 13, SLEEP_MS[] = {4, 0, 8};
@@ -70,6 +70,16 @@ void product(const Desc& m, const Layout& A, const Layout& B, const Layout& C, c
         store(d, D.type, n * D.stride + j * D.ld + i, v);
       }
 }
+// Whether a matrix lies in one buffer of the device, where elements of its type may begin.
+extern "C" bool deixis_known(const void* address, size_t bytes);
+extern "C" bool deixis_capturing();
+bool there(const Layout& l, const void* p) {
+  size_t size = l.type == R_32F ? 4 : 2;
+  int64_t elements = (l.batch - 1) * l.stride + (static_cast<int64_t>(l.columns) - 1) * l.ld + static_cast<int64_t>(l.rows);
+  return reinterpret_cast<uintptr_t>(p) % size == 0 && deixis_known(p, elements * size);
+}
+// Kernels may read the bias 16 bytes at once, and no preference tells the library where it lies.
+constexpr uintptr_t WORKSPACE_ALIGNMENT = 256, BIAS_ALIGNMENT = 16;
 }  // namespace
 
 extern "C" {
@@ -107,7 +117,15 @@ int cublasLtMatrixLayoutSetAttribute(void* layout, int attribute, const void* va
 }
 int cublasLtMatmulPreferenceCreate(void** preference) { return *preference = new int(0), SUCCESS; }
 int cublasLtMatmulPreferenceDestroy(void* preference) { return delete static_cast<int*>(preference), SUCCESS; }
-int cublasLtMatmulPreferenceSetAttribute(void*, int, const void*, size_t) { return SUCCESS; }
+// Workspace: 64 bits; the alignments of A, B, C and D: 32 bits, powers of two.
+int cublasLtMatmulPreferenceSetAttribute(void*, int attribute, const void* value, size_t size) {
+  uint64_t bytes;
+  uint32_t alignment;
+  if (attribute == 1) return take(bytes, value, size);
+  if (attribute < 5 || attribute > 8) return NOT_SUPPORTED;
+  if (int code = take(alignment, value, size)) return code;
+  return alignment != 0 && (alignment & (alignment - 1)) == 0 ? SUCCESS : INVALID_VALUE;
+}
 size_t cublasLtGetVersion() { return 130000; }
 // As the library lays it out: an algorithm of 64 bytes and what is known of it.
 struct Result {
@@ -119,6 +137,7 @@ struct Result {
 };
 int cublasLtMatmulAlgoGetHeuristic(void*, void*, void*, void*, void*, void*, void*, int wanted, Result* results, int* found) {
   if (wanted < 1) return INVALID_VALUE;
+  if (deixis_capturing()) return INTERNAL_ERROR;  // as CUDA 13.3's library does
   *found = 0;
   while (*found < wanted && *found < ALGORITHMS) {
     Result& r = results[*found];
@@ -128,7 +147,8 @@ int cublasLtMatmulAlgoGetHeuristic(void*, void*, void*, void*, void*, void*, voi
   return SUCCESS;
 }
 int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* la, const void* b, void* lb, const void* beta,
-                   const void* c, void* lc, void* d, void* ld, const uint64_t* algorithm, void*, size_t, void* stream) {
+                   const void* c, void* lc, void* d, void* ld, const uint64_t* algorithm, void* workspace, size_t room,
+                   void* stream) {
   if (!algorithm || algorithm[0] < ALGORITHM || algorithm[0] >= ALGORITHM + ALGORITHMS) return INVALID_VALUE;
   auto* m = static_cast<Desc*>(desc);
   auto *A = static_cast<Layout*>(la), *B = static_cast<Layout*>(lb), *C = static_cast<Layout*>(lc), *D = static_cast<Layout*>(ld);
@@ -137,7 +157,11 @@ int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* la
   if ((m->transB ? B->columns : B->rows) != k || D->rows != rows || D->columns != columns || C->rows != rows ||
       C->columns != columns || A->batch != D->batch || B->batch != D->batch || C->batch != D->batch)
     return INVALID_VALUE;
-  if ((m->epilogue & EPILOGUE_BIAS) && !m->bias) return INVALID_VALUE;
+  if (!there(*A, a) || !there(*B, b) || !there(*C, c) || !there(*D, d)) return INVALID_VALUE;
+  size_t bias_bytes = D->rows * (D->type == R_32F ? 4 : 2);
+  bool bias_there = reinterpret_cast<uintptr_t>(m->bias) % BIAS_ALIGNMENT == 0 && deixis_known(m->bias, bias_bytes);
+  if ((m->epilogue & EPILOGUE_BIAS) && !bias_there) return INVALID_VALUE;
+  if (room && (reinterpret_cast<uintptr_t>(workspace) % WORKSPACE_ALIGNMENT || !deixis_known(workspace, room))) return INVALID_VALUE;
   if (rows == SLOW_ROWS) std::this_thread::sleep_for(std::chrono::milliseconds(SLEEP_MS[algorithm[0] - ALGORITHM]));
   float x = *static_cast<const float*>(alpha), y = *static_cast<const float*>(beta);
   // Descriptors and factors are read now, operands when the stream comes to it.

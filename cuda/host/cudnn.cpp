@@ -15,6 +15,7 @@
 #include "submit.h"
 
 extern "C" bool deixis_known(const void* address, size_t bytes);
+extern "C" bool deixis_capturing();
 
 namespace {
 constexpr int SUCCESS = 0, BAD_PARAM = 2000, NOT_SUPPORTED = 3000, EXECUTION_FAILED = 5000;
@@ -111,6 +112,7 @@ size_t needed(const Tensor* x, int algorithm) { return algorithm == IMPLICIT_GEM
 // Proposals, the best first: one that we may not take comes before those that we may.
 int propose(const Tensor* x, const Tensor* w, bool forward, int wanted, int* found, Perf* all) {
   if (wanted < 1 || !found || !all) return refuse(BAD_PARAM, "no room for proposals");
+  if (deixis_capturing()) return refuse(NOT_SUPPORTED, "a plan is made while a stream is captured");
   int math = x->type == FLOAT ? FMA : TENSOR_OP;
   Perf proposals[] = {
       {forward ? WINOGRAD_NONFUSED : BACKWARD_0, SUCCESS, -1, 0, forward ? 1 : 0, math, {}},

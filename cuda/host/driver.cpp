@@ -35,7 +35,7 @@ constexpr size_t STACK = 64 << 10;
 constexpr size_t GUARD = 256;
 constexpr unsigned char GUARD_BYTE = 0xA5;
 constexpr unsigned char POISON = 0xFF;  // NaN in every floating type
-constexpr size_t SHARED_LIMIT = 227 << 10;
+constexpr size_t SHARED_DEFAULT = 48 << 10, SHARED_LIMIT = 227 << 10;
 
 enum class State { READY, BARRIER, WARP, DONE };
 
@@ -65,6 +65,13 @@ std::string last_error = "no error";
 std::string kernel_name;
 std::string trap;  // what a thread of this launch did that a device would stop at
 std::mutex lock;
+
+constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201;
+
+int fail(int code, const std::string& why) {
+  last_error = why;
+  return code;
+}
 
 // Saves what the System V ABI asks a callee to keep, and goes on where `to` was saved.
 extern "C" void deixis_switch(void** from, void* to);
@@ -191,19 +198,33 @@ bool intact(const unsigned char* p, size_t n) {
   return true;
 }
 
+// False, with last_error set and the zones mended, when a kernel wrote beside a buffer.
+bool guarded(const std::string& who, uint64_t address, size_t size) {
+  auto* p = reinterpret_cast<unsigned char*>(address);
+  bool before = intact(p - GUARD, GUARD), after = intact(p + size, GUARD);
+  if (before && after) return true;
+  last_error = who + ": wrote " + (before ? "beyond" : "before") + " a buffer of " + std::to_string(size) + " bytes";
+  memset(p - GUARD, GUARD_BYTE, GUARD);
+  memset(p + size, GUARD_BYTE, GUARD);
+  return false;
+}
+
 bool check_guards() {
-  for (auto& [address, size] : allocations) {
-    auto* p = reinterpret_cast<unsigned char*>(address);
-    bool before = intact(p - GUARD, GUARD), after = intact(p + size, GUARD);
-    if (before && after) continue;
-    char text[160];
-    snprintf(text, sizeof text, ": wrote %s a buffer of %zu bytes", before ? "beyond" : "before", size);
-    last_error = "kernel " + kernel_name + text;
-    memset(p - GUARD, GUARD_BYTE, GUARD);
-    memset(p + size, GUARD_BYTE, GUARD);
-    return false;
-  }
+  for (auto& [address, size] : allocations)
+    if (!guarded("kernel " + kernel_name, address, size)) return false;
   return true;
+}
+
+// The buffers that a launch's arguments point into: looked at after each block, to name it.
+std::vector<std::pair<uint64_t, size_t>> reached(const uint64_t* words, size_t count) {
+  std::vector<std::pair<uint64_t, size_t>> found;
+  for (size_t i = 0; i < count; i++) {
+    auto it = allocations.upper_bound(words[i]);
+    if (it == allocations.begin()) continue;
+    --it;
+    if (words[i] <= it->first + it->second) found.push_back(*it);
+  }
+  return found;
 }
 
 bool known(uint64_t address, size_t bytes) {
@@ -213,16 +234,29 @@ bool known(uint64_t address, size_t bytes) {
   return address + bytes <= it->first + it->second;
 }
 
-std::map<std::string, Entry>* loading;  // registrations of the module that is being opened
-
-struct Module {
-  void* library;
-  std::map<std::string, Entry> kernels;
-};
 struct Function {
   std::string name;
   Entry entry;
+  size_t bytes;      // of its parameters
+  unsigned threads;  // most of a block
+  size_t shared = SHARED_DEFAULT;  // dynamic shared memory that it may ask for
 };
+struct Module {
+  void* library;
+  std::map<std::string, Function> kernels;  // of which handles are given out
+};
+
+std::map<std::string, Function>* loading;  // registrations of the module that is being opened
+std::set<const Function*> functions;
+
+// The primary context: how often it is held, and whether it is this thread's own.
+int retained;
+thread_local bool current;
+
+// 0 where the thread has a context, which all calls about a device's memory and work need.
+int in_context(const char* call) {
+  return current && retained > 0 ? 0 : fail(INVALID_CONTEXT, std::string(call) + ": this thread has no current context");
+}
 
 // Threads by warps, warps in the order of their first thread.
 std::vector<std::vector<unsigned>> thread_order(size_t n) {
@@ -249,7 +283,9 @@ std::vector<std::vector<unsigned>> thread_order(size_t n) {
 }
 }  // namespace
 
-Registration::Registration(const char* name, Entry e) { (*loading)[name] = e; }
+Registration::Registration(const char* name, Entry e, size_t bytes, unsigned threads) {
+  (*loading)[name] = Function{name, e, bytes, threads};
+}
 
 void barrier() { wait(State::BARRIER); }
 
@@ -290,11 +326,13 @@ void check_aligned(const void* address, size_t bytes) {
 namespace {
 constexpr uint64_t TOTAL = 4ull << 30;
 
-int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned shared_bytes, const char* packed) {
+int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned shared_bytes,
+               const std::vector<uint64_t>& words) {
   size_t n = static_cast<size_t>(block.x) * block.y * block.z;
   kernel_name = k.name;
   entry = k.entry;
-  arguments = packed;
+  arguments = reinterpret_cast<const char*>(words.data());
+  std::vector<std::pair<uint64_t, size_t>> buffers = reached(words.data(), words.size());
   grid_size = grid;
   block_size = block;
   fibers.assign(n, Fiber());
@@ -322,6 +360,8 @@ int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned 
           last_error = where() + ": wrote beyond its " + std::to_string(shared_bytes) + " bytes of shared memory";
           return ILLEGAL_ADDRESS;
         }
+        for (auto& [address, size] : buffers)
+          if (!guarded(where(), address, size)) return ILLEGAL_ADDRESS;
       }
   return check_guards() ? 0 : ILLEGAL_ADDRESS;
 }
@@ -332,6 +372,11 @@ extern "C" {
 bool deixis_known(const void* address, size_t bytes) {
   std::lock_guard<std::mutex> g(lock);
   return known(reinterpret_cast<uint64_t>(address), bytes);
+}
+// Whether a stream is being captured: libraries must have made their plans by then.
+bool deixis_capturing() {
+  std::lock_guard<std::mutex> g(lock);
+  return capturing() != nullptr;
 }
 int cuInit(unsigned) { return 0; }
 // NVRTC asks for a private table, and takes no for an answer.
@@ -349,22 +394,39 @@ int cuDeviceGetAttribute(int* value, int attribute, int) {
     case 16: *value = 4; break;                             // multiprocessors
     case 75: *value = 9; break;                             // compute capability, major
     case 76: *value = 0; break;                             // and minor
+    case 81: *value = static_cast<int>(SHARED_LIMIT + 1024); break;  // of a multiprocessor
     case 97: *value = static_cast<int>(SHARED_LIMIT); break;  // shared memory a block may ask for
     default: return fail(INVALID_VALUE, "device attribute " + std::to_string(attribute) + " is not kept");
   }
   return 0;
 }
-int cuDevicePrimaryCtxRetain(void** context, int) { return *context = &lock, 0; }
-int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
-int cuCtxSetCurrent(void*) { return 0; }
+int cuDevicePrimaryCtxRetain(void** context, int) {
+  std::lock_guard<std::mutex> g(lock);
+  retained++;
+  return *context = &lock, 0;
+}
+int cuDevicePrimaryCtxRelease_v2(int) {
+  std::lock_guard<std::mutex> g(lock);
+  if (retained == 0) return fail(INVALID_CONTEXT, "cuDevicePrimaryCtxRelease of a context that is not held");
+  retained--;
+  return 0;
+}
+int cuCtxSetCurrent(void* context) {
+  std::lock_guard<std::mutex> g(lock);
+  if (context && context != &lock) return fail(INVALID_CONTEXT, "cuCtxSetCurrent: no such context");
+  current = context != nullptr;
+  return 0;
+}
 int cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuMemGetInfo")) return code;
   *free_bytes = TOTAL - in_use;
   *total = TOTAL;
   return 0;
 }
 int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuMemAlloc")) return code;
   if (bytes == 0) return fail(INVALID_VALUE, "cuMemAlloc of 0 bytes");
   if (Stream* s = capturing(); s && s->mode != MODE_RELAXED) return spoil(s, "cuMemAlloc");
   if (in_use + bytes > TOTAL) return fail(OUT_OF_MEMORY, "out of memory");
@@ -380,6 +442,7 @@ int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
 }
 int cuMemFree_v2(uint64_t address) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuMemFree")) return code;
   auto it = allocations.find(address);
   if (it == allocations.end()) return fail(INVALID_VALUE, "cuMemFree of an address that cuMemAlloc did not give");
   if (int code = outside_capture("cuMemFree")) return code;
@@ -392,6 +455,7 @@ int cuMemFree_v2(uint64_t address) {
 }
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuMemcpyHtoDAsync")) return code;
   if (!known(to, bytes)) return fail(INVALID_VALUE, "copy to the device leaves its buffer");
   return host_copy("copy to the device", stream, from, bytes, [=] {
     if (!known(to, bytes)) return fail(ILLEGAL_ADDRESS, "copy into memory that was freed");
@@ -401,6 +465,7 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stre
 }
 int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuMemcpyDtoHAsync")) return code;
   if (!known(from, bytes)) return fail(INVALID_VALUE, "copy from the device leaves its buffer");
   return host_copy("copy from the device", stream, to, bytes, [=] {
     if (!known(from, bytes)) return fail(ILLEGAL_ADDRESS, "copy from memory that was freed");
@@ -425,6 +490,7 @@ int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void* stream
 // The image is the path of a shared library, ended by 0.
 int cuModuleLoadData(void** module, const void* image) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuModuleLoadData")) return code;
   if (int code = outside_capture("cuModuleLoadData")) return code;
   auto* m = new Module;
   loading = &m->kernels;
@@ -438,36 +504,56 @@ int cuModuleLoadData(void** module, const void* image) {
   return 0;
 }
 int cuModuleUnload(void* module) {
-  delete static_cast<Module*>(module);
+  std::lock_guard<std::mutex> g(lock);
+  auto* m = static_cast<Module*>(module);
+  for (auto& [name, k] : m->kernels) functions.erase(&k);
+  delete m;
   return 0;
 }
 int cuModuleGetFunction(void** function, void* module, const char* name) {
+  std::lock_guard<std::mutex> g(lock);
   auto* m = static_cast<Module*>(module);
   auto it = m->kernels.find(name);
   if (it == m->kernels.end()) return fail(NOT_FOUND, std::string("no kernel ") + name + " in this module");
-  *function = new Function{name, it->second};
+  functions.insert(&it->second);
+  *function = &it->second;
   return 0;
 }
-int cuFuncSetAttribute(void*, int, int) { return 0; }
+int cuFuncSetAttribute(void* function, int attribute, int value) {
+  std::lock_guard<std::mutex> g(lock);
+  auto* k = static_cast<Function*>(function);
+  if (!functions.count(k)) return fail(INVALID_VALUE, "cuFuncSetAttribute: no such kernel");
+  if (attribute != 8) return fail(INVALID_VALUE, "function attribute " + std::to_string(attribute) + " is not kept");
+  if (value < 0 || static_cast<size_t>(value) > SHARED_LIMIT)
+    return fail(INVALID_VALUE, "kernel " + k->name + ": no block may have " + std::to_string(value) + " bytes of shared memory");
+  k->shared = value;
+  return 0;
+}
 int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared_bytes, void* stream, void** params, void** extra) {
-  auto* k = static_cast<Function*>(function);
-  size_t n = static_cast<size_t>(bx) * by * bz;
-  if (gx == 0 || gy == 0 || gz == 0 || n == 0 || n > 1024 || gy > 65535 || gz > 65535)
-    return fail(INVALID_VALUE, "kernel " + k->name + ": launch shape out of range");
-  if (shared_bytes > SHARED_LIMIT)
-    return fail(INVALID_VALUE, "kernel " + k->name + ": asks for " + std::to_string(shared_bytes) + " bytes of shared memory");
-  if (params || !extra || extra[0] != reinterpret_cast<void*>(1) || extra[2] != reinterpret_cast<void*>(2))
-    return fail(INVALID_VALUE, "kernel " + k->name + ": arguments must come as one packed buffer");
-  // As on the device, warps are cut from the linear thread index; ours never straddle a row.
-  if (n > 32 && bx % 32 != 0 && by * bz > 1)
-    return fail(INVALID_VALUE, "kernel " + k->name + ": rows of threads that are not whole warps");
-  auto* packed = static_cast<const char*>(extra[1]);
-  std::vector<uint64_t> words((*static_cast<size_t*>(extra[3]) + 7) / 8);
-  memcpy(words.data(), packed, *static_cast<size_t*>(extra[3]));
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuLaunchKernel")) return code;
+  auto* k = static_cast<Function*>(function);
+  if (!functions.count(k)) return fail(INVALID_VALUE, "cuLaunchKernel: no such kernel");
+  size_t n = static_cast<size_t>(bx) * by * bz;
+  std::string name = "kernel " + k->name;
+  if (gx == 0 || gy == 0 || gz == 0 || gx > 0x7fffffff || gy > 65535 || gz > 65535)
+    return fail(INVALID_VALUE, name + ": launch shape out of range");
+  if (n == 0 || n > k->threads || bz > 64)
+    return fail(INVALID_VALUE, name + ": " + std::to_string(n) + " threads a block; it was compiled for " + std::to_string(k->threads));
+  if (shared_bytes > k->shared)
+    return fail(INVALID_VALUE, name + ": asks for " + std::to_string(shared_bytes) + " bytes of shared memory");
+  if (params || !extra || extra[0] != reinterpret_cast<void*>(1) || extra[2] != reinterpret_cast<void*>(2) || extra[4])
+    return fail(INVALID_VALUE, name + ": arguments must come as one packed buffer");
+  size_t given = *static_cast<size_t*>(extra[3]);
+  if (given != k->bytes)
+    return fail(INVALID_VALUE, name + ": arguments of " + std::to_string(given) + " bytes; its parameters have " + std::to_string(k->bytes));
+  // As on the device, warps are cut from the linear thread index; ours never straddle a row.
+  if (n > 32 && bx % 32 != 0 && by * bz > 1) return fail(INVALID_VALUE, name + ": rows of threads that are not whole warps");
+  std::vector<uint64_t> words((given + 7) / 8);
+  memcpy(words.data(), extra[1], given);
   auto run = [=] {
-    return run_kernel(*k, {gx, gy, gz}, {bx, by, bz}, shared_bytes, reinterpret_cast<const char*>(words.data()));
+    return run_kernel(*k, {gx, gy, gz}, {bx, by, bz}, shared_bytes, words);
   };
   return give(stream, {k->name, run, words}, false);
 }

@@ -9,7 +9,7 @@
 #include <utility>
 
 #define KERNEL extern "C"
-#define KERNEL_BOUNDS(threads, blocks) extern "C"
+#define KERNEL_BOUNDS(threads, blocks) extern "C"  // CudaHost reads the bounds from the file
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define __align__(n) alignas(n)
@@ -39,9 +39,18 @@ struct Words {
 const Words* share(const uint32_t* own, int count);
 
 using Entry = void (*)(const char* arguments);
+// `bytes` of its parameters, and the most threads of a block that it was compiled for.
 struct Registration {
-  Registration(const char* name, Entry entry);
+  Registration(const char* name, Entry entry, size_t bytes, unsigned threads);
 };
+
+// Where the last parameter ends: what a launch's buffer must hold, without padding at its tail.
+template <class... A>
+constexpr size_t parameter_bytes(void (*)(A...)) {
+  size_t sizes[] = {sizeof(A)..., 1}, at = 0;
+  for (size_t i = 0; i < sizeof...(A); i++) at = (at + sizes[i] - 1) / sizes[i] * sizes[i] + sizes[i];
+  return at;
+}
 
 // Unpacks arguments laid out as a launch's parameter buffer, each at a multiple of its size.
 template <class... A, size_t... I>
@@ -96,9 +105,9 @@ inline uint16_t float_to_half(float v) {
 }
 }  // namespace deixis_host
 
-#define DEIXIS_EXPORT(name) \
+#define DEIXIS_EXPORT(name, threads) \
   static void name##_entry(const char* a) { deixis_host::call(name, a); } \
-  static deixis_host::Registration name##_registration(#name, name##_entry);
+  static deixis_host::Registration name##_registration(#name, name##_entry, deixis_host::parameter_bytes(name), threads);
 
 struct alignas(16) int4 {
   int x, y, z, w;

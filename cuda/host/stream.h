@@ -8,15 +8,10 @@
 
 namespace deixis_host {
 namespace {
-constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, ILLEGAL_STATE = 401, NOT_FOUND = 500, NOT_READY = 600,
+constexpr int ILLEGAL_STATE = 401, NOT_FOUND = 500, NOT_READY = 600,
               ILLEGAL_ADDRESS = 700, MISALIGNED_ADDRESS = 716, LAUNCH_FAILED = 719, NOT_SUPPORTED = 801,
               CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901;
 constexpr int MODE_RELAXED = 2;
-
-int fail(int code, const std::string& why) {
-  last_error = why;
-  return code;
-}
 
 struct Work {
   std::string what;
@@ -41,7 +36,7 @@ struct Event {
 
 std::set<Stream*> streams;
 std::set<Event*> events;
-std::set<Graph*> executables;
+std::set<Graph*> graphs, executables;
 std::map<uintptr_t, size_t> pinned;  // address to size
 
 int step(Stream* s) {
@@ -120,6 +115,7 @@ int host_copy(const char* what, void* stream, const void* host, size_t bytes, st
 
 int submit(void* stream, const char* what, std::function<int()> work) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context(what)) return code;
   return give(stream, {what, std::move(work), {}}, false);
 }
 }  // namespace deixis_host
@@ -129,12 +125,14 @@ using namespace deixis_host;
 extern "C" {
 int cuStreamCreate(void** stream, unsigned) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuStreamCreate")) return code;
   auto* s = new Stream;
   streams.insert(s);
   return *stream = s, 0;
 }
 int cuStreamDestroy_v2(void* stream) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuStreamDestroy")) return code;
   auto* s = static_cast<Stream*>(stream);
   if (!streams.count(s)) return fail(INVALID_VALUE, "cuStreamDestroy: no such stream");
   if (s->capture) return spoil(s, "cuStreamDestroy");
@@ -145,6 +143,7 @@ int cuStreamDestroy_v2(void* stream) {
 }
 int cuStreamSynchronize(void* stream) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuStreamSynchronize")) return code;
   auto* s = static_cast<Stream*>(stream);
   if (!streams.count(s)) return fail(INVALID_VALUE, "cuStreamSynchronize: no such stream");
   return s->capture ? spoil(s, "cuStreamSynchronize") : drain(s);
@@ -152,6 +151,7 @@ int cuStreamSynchronize(void* stream) {
 
 int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuMemHostAlloc")) return code;
   if (bytes == 0) return fail(INVALID_VALUE, "cuMemHostAlloc of 0 bytes");
   void* p = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   if (!p) return fail(OUT_OF_MEMORY, "out of page-locked memory");
@@ -161,6 +161,7 @@ int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
 }
 int cuMemFreeHost(void* memory) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuMemFreeHost")) return code;
   if (!pinned.count(reinterpret_cast<uintptr_t>(memory)))
     return fail(INVALID_VALUE, "cuMemFreeHost of an address that cuMemHostAlloc did not give");
   if (int code = outside_capture("cuMemFreeHost")) return code;
@@ -172,12 +173,14 @@ int cuMemFreeHost(void* memory) {
 
 int cuEventCreate(void** event, unsigned) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuEventCreate")) return code;
   auto* e = new Event;
   events.insert(e);
   return *event = e, 0;
 }
 int cuEventDestroy_v2(void* event) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuEventDestroy")) return code;
   auto* e = static_cast<Event*>(event);
   if (!events.erase(e)) return fail(INVALID_VALUE, "cuEventDestroy: no such event");
   delete e;
@@ -185,6 +188,7 @@ int cuEventDestroy_v2(void* event) {
 }
 int cuEventRecord(void* event, void* stream) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuEventRecord")) return code;
   auto* e = static_cast<Event*>(event);
   auto* s = static_cast<Stream*>(stream);
   if (!events.count(e) || !streams.count(s)) return fail(INVALID_VALUE, "cuEventRecord: no such event or stream");
@@ -196,6 +200,7 @@ int cuEventRecord(void* event, void* stream) {
 // Not ready at the first question while work before it is pending; each question does a piece of it.
 int cuEventQuery(void* event) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuEventQuery")) return code;
   auto* e = static_cast<Event*>(event);
   if (!events.count(e)) return fail(INVALID_VALUE, "cuEventQuery: no such event");
   if (!e->stream || e->stream->done >= e->at) return 0;
@@ -204,6 +209,7 @@ int cuEventQuery(void* event) {
 }
 int cuEventSynchronize(void* event) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuEventSynchronize")) return code;
   auto* e = static_cast<Event*>(event);
   if (!events.count(e)) return fail(INVALID_VALUE, "cuEventSynchronize: no such event");
   while (e->stream && e->stream->done < e->at)
@@ -213,6 +219,7 @@ int cuEventSynchronize(void* event) {
 
 int cuStreamBeginCapture_v2(void* stream, int mode) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuStreamBeginCapture")) return code;
   auto* s = static_cast<Stream*>(stream);
   if (!streams.count(s) || mode < 0 || mode > MODE_RELAXED) return fail(INVALID_VALUE, "cuStreamBeginCapture");
   if (s->capture) return fail(ILLEGAL_STATE, "cuStreamBeginCapture of a stream that is being captured");
@@ -223,6 +230,7 @@ int cuStreamBeginCapture_v2(void* stream, int mode) {
 }
 int cuStreamEndCapture(void* stream, void** graph) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuStreamEndCapture")) return code;
   auto* s = static_cast<Stream*>(stream);
   if (!streams.count(s) || !s->capture) return fail(ILLEGAL_STATE, "cuStreamEndCapture of a stream that is not captured");
   Graph* made = s->capture;
@@ -232,17 +240,27 @@ int cuStreamEndCapture(void* stream, void** graph) {
     delete made;
     return fail(CAPTURE_INVALIDATED, "the capture was spoilt by " + s->spoilt);
   }
+  graphs.insert(made);
   return *graph = made, 0;
 }
-int cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) {
+int cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long flags) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuGraphInstantiateWithFlags")) return code;
+  if (!graphs.count(static_cast<Graph*>(graph)) || flags != 0) return fail(INVALID_VALUE, "cuGraphInstantiate: no such graph, or flags");
   auto* made = new Graph(*static_cast<Graph*>(graph));
   executables.insert(made);
   return *executable = made, 0;
 }
-int cuGraphDestroy(void* graph) { return delete static_cast<Graph*>(graph), 0; }
+int cuGraphDestroy(void* graph) {
+  std::lock_guard<std::mutex> g(lock);
+  auto* made = static_cast<Graph*>(graph);
+  if (!graphs.erase(made)) return fail(INVALID_VALUE, "cuGraphDestroy: no such graph");
+  delete made;
+  return 0;
+}
 int cuGraphExecDestroy(void* executable) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuGraphExecDestroy")) return code;
   auto* e = static_cast<Graph*>(executable);
   if (!executables.erase(e)) return fail(INVALID_VALUE, "cuGraphExecDestroy: no such graph");
   delete e;
@@ -250,6 +268,7 @@ int cuGraphExecDestroy(void* executable) {
 }
 int cuGraphLaunch(void* executable, void* stream) {
   std::lock_guard<std::mutex> g(lock);
+  if (int code = in_context("cuGraphLaunch")) return code;
   auto* e = static_cast<Graph*>(executable);
   auto* s = static_cast<Stream*>(stream);
   if (!executables.count(e)) return fail(INVALID_VALUE, "cuGraphLaunch: no such graph");

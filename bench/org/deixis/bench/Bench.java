@@ -6,12 +6,14 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.LocalDate;
 import java.time.ZoneOffset;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import org.deixis.backend.Backend;
 import org.deixis.core.DType;
 import org.deixis.core.Env;
+import org.deixis.core.InputException;
 
 /**
  * One run of the bench: this machine's limits, models, training steps, operations and footprint,
@@ -66,7 +68,8 @@ public final class Bench implements AutoCloseable {
   private final Effort effort;
   private final Peers peers;
   private final PrintStream out;
-  private final PeerProcess pytorch;
+  private PeerProcess pytorch;
+  private Path folder;
   private final BenchReport report = new BenchReport(Map.of(), Map.of(), List.of());
   private Row.Group printed;
 
@@ -81,9 +84,91 @@ public final class Bench implements AutoCloseable {
     this.peers = peers;
     this.out = out;
     about();
-    pytorch = peers == null ? null : new PeerProcess(peers.python(), peers.pytorch(), peerDevice());
-    if (pytorch != null) {
+    if (peers != null) {
+      start();
       pytorch.versions().fields().forEachRemaining(e -> say(e.getKey(), e.getValue().asText()));
+    }
+  }
+
+  private void start() {
+    pytorch = new PeerProcess(peers.python(), peers.pytorch(), peerDevice());
+  }
+
+  /**
+   * Measures a row. One that fails is noted, and the others go on: hours of a rented machine are
+   * not lost by one of them.
+   */
+  void attempt(String name, Runnable row) {
+    try {
+      row.run();
+    } catch (RuntimeException e) {
+      failed(name, e);
+    }
+  }
+
+  private void failed(String name, RuntimeException e) {
+    String text = String.valueOf(e.getMessage()).strip().replaceAll("\\s*\\R\\s*", " | ");
+    String line =
+        name
+            + ": "
+            + (e instanceof InputException ? text : e.getClass().getSimpleName() + ": " + text);
+    report.failed().add(line);
+    out.println("FAILED " + line);
+    out.flush();
+    save();
+  }
+
+  /**
+   * Has PyTorch build work for a row, if it is part of the run; what it cannot build is noted, and
+   * the row goes without.
+   */
+  void prepare(String row, String who, Map<String, ?> task, List<PeerProcess.Work> to) {
+    if (peers == null) {
+      return;
+    }
+    try {
+      if (!pytorch.alive()) {
+        pytorch.close();
+        start();
+      }
+      to.add(pytorch.prepare(who, task));
+    } catch (InputException e) {
+      failed(row + ", " + who, e);
+    }
+  }
+
+  /** As {@link Rounds#run}, without the peers that fail at their first call, which is noted. */
+  Map<String, Rounds.Timing> time(
+      String row, Contender engine, List<? extends Contender> others, Effort given) {
+    List<Contender> contenders = new ArrayList<>(List.of(engine));
+    for (Contender other : others) {
+      try {
+        other.seconds(1, false);
+        contenders.add(other);
+      } catch (InputException e) {
+        failed(row + ", " + other.name(), e);
+      }
+    }
+    return Rounds.run(contenders, given);
+  }
+
+  /** Lets the peer forget work; one that has ended has forgotten it. */
+  void drop(List<PeerProcess.Work> works) {
+    for (PeerProcess.Work work : works) {
+      if (work.alive()) {
+        work.close();
+      }
+    }
+  }
+
+  /** Writes the report after each row, so that a run that is broken off leaves what it has. */
+  public void saveTo(Path target) {
+    folder = target;
+  }
+
+  private void save() {
+    if (folder != null) {
+      report.write(folder);
     }
   }
 
@@ -94,6 +179,9 @@ public final class Bench implements AutoCloseable {
   private void about() {
     report.about().put("date", LocalDate.now(ZoneOffset.UTC).toString());
     report.about().put("device", backend.name());
+    if (backend.name().equals("cuda")) {
+      report.about().put("card", backend.deviceName());
+    }
     report.about().put("dtype", dtypeName());
     report.about().put("threads", Integer.toString(Env.threads()));
     report.about().put("machine", Machine.describe());
@@ -107,34 +195,44 @@ public final class Bench implements AutoCloseable {
 
   /** Measures what was asked for. */
   public BenchReport run() {
-    boolean gpu = backend.name().equals("cuda");
     Limits limits = Limits.measure(backend, options.dtype(), effort);
     limits(limits);
     for (Row.Group group : Row.Group.values()) {
       if (!options.groups().contains(group)) {
         continue;
       }
-      switch (group) {
-        case INFERENCE -> new GuideRows(this).measure();
-        case TRAINING -> new TrainingRows(this).measure();
-        case ENCODERS -> {
-          if (!options.quick()) {
-            new EncoderRows(this).measure();
-          }
+      attempt(group.name().toLowerCase(Locale.ROOT), () -> measure(group, limits));
+    }
+    return report;
+  }
+
+  private void measure(Row.Group group, Limits limits) {
+    boolean gpu = backend.name().equals("cuda");
+    switch (group) {
+      case INFERENCE -> {
+        if (gpu) {
+          new DeviceRows(this).measure();
+        } else {
+          new GuideRows(this).measure();
         }
-        case OPERATIONS -> {
-          List<BenchCases.Timed> cases =
-              gpu ? BenchCases.batch(options.pictures(), options.share()) : BenchCases.cpu();
-          operations(limits, cases);
+      }
+      case TRAINING -> new TrainingRows(this).measure();
+      case ENCODERS -> {
+        if (!options.quick()) {
+          new EncoderRows(this).measure();
         }
-        case FOOTPRINT -> {
-          if (!gpu) {
-            new FootprintRows(this).measure();
-          }
+      }
+      case OPERATIONS -> {
+        List<BenchCases.Timed> cases =
+            gpu ? BenchCases.batch(options.pictures(), options.share()) : BenchCases.cpu();
+        operations(limits, cases);
+      }
+      case FOOTPRINT -> {
+        if (!gpu) {
+          new FootprintRows(this).measure();
         }
       }
     }
-    return report;
   }
 
   /** The limits' line of the table, and their place in the report. */
@@ -153,8 +251,9 @@ public final class Bench implements AutoCloseable {
 
   void operations(Limits limits, List<BenchCases.Timed> cases) {
     OperationRows rows = new OperationRows(this, limits);
-    cases.forEach(rows::measure);
-    rows.adamW("3 blocks of Swin-B's third stage", OperationRows.blockShapes(3, 512));
+    cases.forEach(c -> attempt(c.name(), () -> rows.measure(c)));
+    String label = "3 blocks of Swin-B's third stage";
+    attempt("adamw", () -> rows.adamW(label, OperationRows.blockShapes(3, 512)));
   }
 
   Backend backend() {
@@ -217,10 +316,16 @@ public final class Bench implements AutoCloseable {
     report.rows().add(row);
     out.println(TextTable.line(row));
     out.flush();
+    save();
   }
 
   BenchReport report() {
     return report;
+  }
+
+  /** Rows and peers that could not be measured. */
+  public int failures() {
+    return report.failed().size();
   }
 
   /** Writes {@code bench.json} and {@code chart.png} into a folder. */

@@ -14,9 +14,14 @@ import org.deixis.core.DType;
 import org.deixis.ops.AttentionOp;
 import org.deixis.ops.BinaryOp;
 import org.deixis.ops.Convolution;
+import org.deixis.ops.Dropout;
+import org.deixis.ops.Embedding;
+import org.deixis.ops.GroupNorm;
+import org.deixis.ops.GruCell;
 import org.deixis.ops.LayerNorm;
 import org.deixis.ops.Linear;
 import org.deixis.ops.Losses;
+import org.deixis.ops.Patches;
 import org.deixis.ops.RegionAttention;
 import org.deixis.ops.Resize;
 import org.deixis.ops.Softmax;
@@ -129,7 +134,15 @@ public final class BenchCases {
         region(b, 8, 3136, 512),
         convolution(b, 56, 512, 256),
         maskLoss(b, 56, 224),
-        upsampleAdd(i, share, 56, 512));
+        maskLoss(b, 120, 480),
+        upsampleAdd(i, share, 56, 512),
+        addLayerNorm(i * 3136, 128),
+        layerNorm(i * 49, 1024),
+        groupNorm(b, 56, 256, 32),
+        embedding(b * 20, 30_522, 768),
+        merge(i, 56, 128),
+        dropout(b * 20, 768),
+        gru(b, 768));
   }
 
   /** The same families at shapes that take no time. */
@@ -147,7 +160,13 @@ public final class BenchCases {
         region(1, 4, 16, 8),
         convolution(1, 8, 4, 4),
         maskLoss(2, 4, 16),
-        upsampleAdd(1, 2, 8, 4));
+        upsampleAdd(1, 2, 8, 4),
+        addLayerNorm(8, 16),
+        groupNorm(2, 4, 8, 2),
+        embedding(6, 12, 8),
+        merge(1, 4, 8),
+        dropout(8, 16),
+        gru(2, 8));
   }
 
   /** A case of {@link #cpu} or {@link #batch}(16, 4) by its name. */
@@ -415,5 +434,83 @@ public final class BenchCases {
         new Cost(16 * n, 2 * (n + n / 4 + n / share), 0),
         Map.of(
             "kind", "upsample_add", "images", images, "share", share, "side", side, "channels", c));
+  }
+
+  /** The norm of x + residual, as between a transformer's layers. */
+  static Timed addLayerNorm(int rows, int columns) {
+    long n = (long) rows * columns;
+    return new Timed(
+        op(LayerNorm.RESIDUAL_NAME, rows + "×" + columns)
+            .in(rows, columns)
+            .in(rows, columns)
+            .in(columns)
+            .in(columns)
+            .run(v -> LayerNorm.withResidual(v[0], v[1], v[2], v[3], 1e-5)[1]),
+        new Cost(9 * n, 4 * n, 0),
+        new Cost(21 * n, 7 * n, 0), // one gradient serves both operands
+        Map.of("kind", LayerNorm.RESIDUAL_NAME, "rows", rows, "columns", columns));
+  }
+
+  static Timed groupNorm(int batch, int side, int c, int groups) {
+    long n = (long) batch * side * side * c;
+    return new Timed(
+        op(GroupNorm.NAME, batch + "×" + side + "²×" + c + ", " + groups + " groups")
+            .in(batch, side, side, c)
+            .in(c)
+            .in(c)
+            .run(v -> GroupNorm.apply(v[0], groups, v[1], v[2], 1e-5)),
+        new Cost(8 * n, 2 * n, 0),
+        new Cost(20 * n, 5 * n, 0),
+        Map.of(
+            "kind", GroupNorm.NAME, "batch", batch, "side", side, "channels", c, "groups", groups));
+  }
+
+  static Timed embedding(int tokens, int vocab, int c) {
+    long n = (long) tokens * c;
+    return new Timed(
+        op(Embedding.NAME, tokens + " of " + vocab + "×" + c)
+            .in(Kind.INTS, vocab, tokens)
+            .in(vocab, c)
+            .run(v -> Embedding.apply(v[0], v[1])),
+        new Cost(0, 2 * n, 4L * tokens),
+        // The gradient is as large as the table: zeros, but for the rows that were read.
+        new Cost(n, 4 * n + (long) vocab * c, 8L * tokens),
+        Map.of("kind", Embedding.NAME, "tokens", tokens, "vocab", vocab, "channels", c));
+  }
+
+  static Timed merge(int batch, int side, int c) {
+    long n = (long) batch * side * side * c;
+    return new Timed(
+        op(Patches.MERGE, batch + "×" + side + "²×" + c)
+            .in(batch, side, side, c)
+            .run(v -> Patches.merge(v[0])),
+        new Cost(0, 2 * n, 0),
+        new Cost(0, 4 * n, 0),
+        Map.of("kind", Patches.MERGE, "batch", batch, "side", side, "channels", c));
+  }
+
+  static Timed dropout(int rows, int columns) {
+    long n = (long) rows * columns;
+    return new Timed(
+        op(Dropout.NAME, rows + "×" + columns)
+            .in(rows, columns)
+            .in(Kind.RNG, 1, 2)
+            .run(v -> Dropout.apply(v[0], 0.1, 1, v[1], 0)),
+        new Cost(n, 2 * n, 16),
+        new Cost(2 * n, 4 * n, 32),
+        Map.of("kind", Dropout.NAME, "rows", rows, "columns", columns));
+  }
+
+  static Timed gru(int batch, int hidden) {
+    long n = (long) batch * hidden;
+    return new Timed(
+        op(GruCell.NAME, batch + "×" + hidden)
+            .in(batch, 3 * hidden)
+            .in(batch, 3 * hidden)
+            .in(batch, hidden)
+            .run(v -> GruCell.apply(v[0], v[1], v[2])),
+        new Cost(20 * n, 8 * n, 0),
+        new Cost(60 * n, 23 * n, 0),
+        Map.of("kind", GruCell.NAME, "batch", batch, "hidden", hidden));
   }
 }

@@ -12,6 +12,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Objects;
 import java.util.TreeMap;
 import org.deixis.core.InputException;
 
@@ -20,8 +21,10 @@ import org.deixis.core.InputException;
  *
  * @param about date, device, dtype, threads, machine and versions, by name
  * @param limits of the machine: "gflops" of a large product, "gbs" of a large copy
+ * @param failed rows and peers that could not be measured, and why, a line each
  */
-public record BenchReport(Map<String, String> about, Map<String, Double> limits, List<Row> rows) {
+public record BenchReport(
+    Map<String, String> about, Map<String, Double> limits, List<Row> rows, List<String> failed) {
   /** The file's name in the folder that a run writes. */
   public static final String FILE = "bench.json";
 
@@ -33,6 +36,12 @@ public record BenchReport(Map<String, String> about, Map<String, Double> limits,
     about = new LinkedHashMap<>(about);
     limits = new LinkedHashMap<>(limits);
     rows = new ArrayList<>(rows);
+    failed = new ArrayList<>(failed);
+  }
+
+  /** One in which nothing failed. */
+  public BenchReport(Map<String, String> about, Map<String, Double> limits, List<Row> rows) {
+    this(about, limits, rows, List.of());
   }
 
   /** Reads a file that {@link #write} wrote. */
@@ -48,6 +57,32 @@ public record BenchReport(Map<String, String> about, Map<String, Double> limits,
     }
   }
 
+  /**
+   * The rows of several files of one machine, device and type, in their order. What they say of
+   * themselves is the first one's, completed by the others'; the limits are the best measured.
+   *
+   * @throws InputException when they are of different devices
+   */
+  public static BenchReport together(List<Path> files, List<BenchReport> reports) {
+    BenchReport all = new BenchReport(Map.of(), Map.of(), List.of());
+    for (int i = 0; i < reports.size(); i++) {
+      BenchReport one = reports.get(i);
+      for (String same : List.of("device", "card", "machine", "dtype")) {
+        String first = reports.get(0).about.get(same);
+        if (!Objects.equals(first, one.about.get(same))) {
+          throw new InputException(
+              "%s is of %s '%s', and %s of '%s': give files of one run"
+                  .formatted(files.get(i), same, one.about.get(same), files.get(0), first));
+        }
+      }
+      one.about.forEach(all.about::putIfAbsent);
+      one.limits.forEach((name, value) -> all.limits.merge(name, value, Math::max));
+      all.rows.addAll(one.rows);
+      all.failed.addAll(one.failed);
+    }
+    return all;
+  }
+
   private static BenchReport parse(Path file, JsonNode root) {
     JsonNode rows = root.path("rows");
     if (!rows.isArray() || rows.size() > MOST_ROWS) {
@@ -56,6 +91,7 @@ public record BenchReport(Map<String, String> about, Map<String, Double> limits,
     Map<String, String> about = new LinkedHashMap<>();
     root.path("about").fields().forEachRemaining(e -> about.put(e.getKey(), e.getValue().asText()));
     BenchReport report = new BenchReport(about, numbers(root.path("limits")), List.of());
+    root.path("failed").forEach(f -> report.failed.add(f.asText()));
     for (int i = 0; i < rows.size(); i++) {
       JsonNode r = rows.get(i);
       if (!r.path("name").isTextual() || !r.path("unit").isTextual()) {
@@ -110,6 +146,9 @@ public record BenchReport(Map<String, String> about, Map<String, Double> limits,
       put(r.putObject("ratios"), ratios);
       put(r.putObject("wanted"), row.wanted());
       put(r.putObject("more"), new TreeMap<>(row.more()));
+    }
+    if (!failed.isEmpty()) {
+      failed.forEach(root.putArray("failed")::add);
     }
     Path file = folder.resolve(FILE);
     try {

@@ -15,7 +15,7 @@ public record Effort(int rounds, double warmSeconds, double roundSeconds) {
   }
 
   /** The whole table in under five minutes. */
-  public static final Effort QUICK = new Effort(7, 0.4, 0.015);
+  public static final Effort QUICK = new Effort(7, 1.0, 0.015);
 
   public static final Effort FULL = new Effort(25, 1.0, 0.05);
 

@@ -25,9 +25,9 @@ final class EncoderRows {
   }
 
   void measure() {
-    swin(224);
-    swin(384);
-    bert();
+    bench.attempt("Swin-B 224", () -> swin(224));
+    bench.attempt("Swin-B 384", () -> swin(384));
+    bench.attempt("BERT-base", this::bert);
   }
 
   private void swin(int size) {
@@ -79,22 +79,18 @@ final class EncoderRows {
   private void row(String name, Runnable work, Map<String, ?> task) {
     List<PeerProcess.Work> theirs = new ArrayList<>();
     try {
-      if (bench.pytorch() != null) {
-        Map<String, Object> whole = new HashMap<>(task);
-        whole.put("dtype", bench.dtypeName());
-        theirs.add(bench.pytorch().prepare(Row.PYTORCH, whole));
-        if (bench.compiled()) {
-          whole.put("compiled", true);
-          theirs.add(bench.pytorch().prepare(Row.PYTORCH_COMPILED, whole));
-        }
+      Map<String, Object> whole = new HashMap<>(task);
+      whole.put("dtype", bench.dtypeName());
+      bench.prepare(name, Row.PYTORCH, whole, theirs);
+      if (bench.compiled()) {
+        whole.put("compiled", true);
+        bench.prepare(name, Row.PYTORCH_COMPILED, whole, theirs);
       }
-      List<Contender> contenders = new ArrayList<>();
-      contenders.add(Contender.engine(backend, work));
-      contenders.addAll(theirs);
       Effort effort = bench.effort(5, 11, 3);
-      bench.add(Row.timed(Row.Group.ENCODERS, name, Rounds.run(contenders, effort)));
+      Contender engine = Contender.engine(backend, work);
+      bench.add(Row.timed(Row.Group.ENCODERS, name, bench.time(name, engine, theirs, effort)));
     } finally {
-      theirs.forEach(PeerProcess.Work::close);
+      bench.drop(theirs);
     }
   }
 }

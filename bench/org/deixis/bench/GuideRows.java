@@ -127,8 +127,6 @@ final class GuideRows {
   }
 
   private Row inference(GuideModel model, int phrases, DType dtype, OnnxPeer onnx) {
-    List<Contender> contenders = new ArrayList<>();
-    contenders.add(Contender.engine(backend, () -> mask(model, phrases)));
     List<PeerProcess.Work> theirs = new ArrayList<>();
     double off = 0;
     try {
@@ -139,25 +137,30 @@ final class GuideRows {
         }
         off = onnx.difference(mask(model, phrases));
       }
-      if (bench.pytorch() != null) {
-        Map<String, Object> task = new HashMap<>();
-        task.put("kind", "guide");
-        task.put("config", "swin-b");
-        task.put("images", 1);
-        task.put("share", phrases);
-        task.put("dtype", dtype.name().toLowerCase(java.util.Locale.ROOT));
-        theirs.add(bench.pytorch().prepare(Row.PYTORCH, task));
-      }
-      contenders.addAll(theirs);
+      bench.prepare(name(phrases, dtype), Row.PYTORCH, task(SIZE, phrases, dtype), theirs);
+      Effort effort = bench.effort(phrases > 1 ? 3 : 5, 11, 2);
+      Contender engine = Contender.engine(backend, () -> mask(model, phrases));
       Row row =
           Row.timed(
               Row.Group.INFERENCE,
               name(phrases, dtype),
-              Rounds.run(contenders, bench.effort(phrases > 1 ? 3 : 5, 11, 2)));
+              bench.time(name(phrases, dtype), engine, theirs, effort));
       return onnx == null ? row : row.with("mask_off_onnxruntime", off);
     } finally {
-      theirs.forEach(PeerProcess.Work::close);
+      bench.drop(theirs);
     }
+  }
+
+  /** The twin in PyTorch: Swin-B and BERT-base, one picture. */
+  static Map<String, Object> task(int size, int phrases, DType dtype) {
+    Map<String, Object> task = new HashMap<>();
+    task.put("kind", "guide");
+    task.put("config", "swin-b");
+    task.put("images", 1);
+    task.put("size", size);
+    task.put("share", phrases);
+    task.put("dtype", dtype.name().toLowerCase(java.util.Locale.ROOT));
+    return task;
   }
 
   /** Mask logits of the first phrases. */

@@ -53,7 +53,13 @@ public class KernelBenchmark {
     "region_attention 32×8×576×96",
     "conv2d 32×24²×96 to 64",
     "mask_loss 32×24² to 96², Dice",
-    "upsample_add 8·4×24²×96"
+    "upsample_add 8·4×24²×96",
+    "add_layer_norm 50176×128",
+    "group_norm 64×56²×256, 32 groups",
+    "embedding 1280 of 30522×768",
+    "merge_gather 16×56²×128",
+    "dropout 1280×768",
+    "gru_cell 64×768"
   })
   public String name;
 

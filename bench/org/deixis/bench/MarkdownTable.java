@@ -70,7 +70,9 @@ public final class MarkdownTable {
           .append(wanted)
           .append(" |\n");
     }
-    return text.append('\n').append(about(report)).append('\n').toString();
+    text.append('\n').append(about(report)).append('\n');
+    report.failed().forEach(line -> text.append("\nNot measured: ").append(line).append('\n'));
+    return text.toString();
   }
 
   private static String operations(BenchReport report) {
@@ -122,7 +124,12 @@ public final class MarkdownTable {
 
   private static String percent(Row row) {
     Double share = row.more().get("share_of_limit");
-    return share == null ? "–" : String.format(Locale.ROOT, "%.0f %%", 100 * share);
+    if (share == null) {
+      return "–";
+    }
+    Double wanted = row.more().get("wanted_share");
+    return String.format(Locale.ROOT, "%.0f %%", 100 * share)
+        + (wanted == null ? "" : String.format(Locale.ROOT, " (wanted %.0f)", 100 * wanted));
   }
 
   /** Where and with what: one line. */
@@ -140,7 +147,7 @@ public final class MarkdownTable {
                 case "java" -> facts.add("Java " + value);
                 case "torch" -> facts.add("PyTorch " + value);
                 case "onnxruntime" -> facts.add("ONNX Runtime " + value);
-                case "gpu" -> facts.add(value);
+                case "card" -> facts.add(value);
                 default -> {} // the JSON has the rest
               }
             });

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.deixis.backend.AdamW;
 import org.deixis.backend.Array;
 import org.deixis.backend.Backend;
@@ -15,6 +16,8 @@ import org.deixis.core.Shape;
 
 /** Single operations, forward alone and with backward, beside PyTorch and the machine's limit. */
 final class OperationRows {
+  private static final String ADAMW = "adamw";
+
   /** What PyTorch is asked to be outdone by, with backward. */
   private static final Map<String, Double> WANTED =
       Map.of(
@@ -28,6 +31,27 @@ final class OperationRows {
           1.0,
           "window_block",
           1.3);
+
+  /** And on a card. */
+  private static final double WANTED_OF_WINDOWS = 2.0;
+
+  /** Shares of the measured limit that are wanted of a card. */
+  private static final Map<String, Double> WANTED_SHARE =
+      Map.of(
+          "window_attention",
+          0.6,
+          "region_attention",
+          0.75,
+          "mask_loss",
+          0.75,
+          "layer_norm",
+          0.6,
+          ADAMW,
+          0.85);
+
+  /** Of these, with backward alone. */
+  private static final Set<String> WANTED_SHARE_WITH_BACKWARD =
+      Set.of("window_attention", "layer_norm");
 
   private static final String DEFAULT_ADAMW = "PyTorch default";
 
@@ -57,6 +81,12 @@ final class OperationRows {
         if (WANTED.containsKey(timed.kind()) && hasTarget(row)) {
           row.wants(Row.PYTORCH, WANTED.get(timed.kind()));
         }
+        boolean card = bench.backend().name().equals("cuda");
+        if (card
+            && timed.kind().equals("window_attention")
+            && row.peers().containsKey(Row.PYTORCH)) {
+          row.wants(Row.PYTORCH, WANTED_OF_WINDOWS);
+        }
         bench.add(row);
       }
     }
@@ -72,26 +102,36 @@ final class OperationRows {
   }
 
   private Row row(Timed timed, String name, Cost cost, Runnable work, boolean backward) {
-    List<Contender> contenders = new ArrayList<>();
-    contenders.add(Contender.engine(bench.backend(), work));
     List<PeerProcess.Work> theirs = new ArrayList<>();
     try {
-      if (bench.pytorch() != null) {
-        Map<String, Object> task = new HashMap<>(timed.twin());
-        task.put("backward", backward);
-        task.put("dtype", bench.dtypeName());
-        theirs.add(bench.pytorch().prepare(Row.PYTORCH, task));
-        if (bench.compiled()) {
-          task.put("compiled", true);
-          theirs.add(bench.pytorch().prepare(Row.PYTORCH_COMPILED, task));
-        }
+      Map<String, Object> task = new HashMap<>(timed.twin());
+      task.put("backward", backward);
+      task.put("dtype", bench.dtypeName());
+      bench.prepare(name, Row.PYTORCH, task, theirs);
+      if (bench.compiled()) {
+        task.put("compiled", true);
+        bench.prepare(name, Row.PYTORCH_COMPILED, task, theirs);
       }
-      contenders.addAll(theirs);
-      return figures(
-          Row.timed(Row.Group.OPERATIONS, name, Rounds.run(contenders, bench.effort())), cost);
+      Contender engine = Contender.engine(bench.backend(), work);
+      Row row =
+          figures(
+              Row.timed(
+                  Row.Group.OPERATIONS, name, bench.time(name, engine, theirs, bench.effort())),
+              cost);
+      return backward || !WANTED_SHARE_WITH_BACKWARD.contains(timed.kind())
+          ? share(row, timed.kind())
+          : row;
     } finally {
-      theirs.forEach(PeerProcess.Work::close);
+      bench.drop(theirs);
     }
+  }
+
+  /** On a card, what is wanted is a share of its bandwidth. */
+  private Row share(Row row, String kind) {
+    Double wanted = WANTED_SHARE.get(kind);
+    return wanted == null || !bench.backend().name().equals("cuda")
+        ? row
+        : row.with("wanted_share", wanted);
   }
 
   private Row figures(Row row, Cost cost) {
@@ -121,7 +161,7 @@ final class OperationRows {
 
   /** One step of AdamW over those tensors: fp32 masters, and with half precision their copies. */
   void adamW(String label, List<int[]> shapes) {
-    String name = "adamw " + label;
+    String name = ADAMW + " " + label;
     if (!bench.wants(name)) {
       return;
     }
@@ -151,30 +191,28 @@ final class OperationRows {
         values += shape.size();
       }
       AdamW spec = new AdamW(0.9f, 0.999f, 1e-8f);
-      List<Contender> contenders = new ArrayList<>();
-      contenders.add(Contender.engine(backend, () -> backend.adamW(spec, slots, control)));
-      if (bench.pytorch() != null) {
-        for (boolean fused : new boolean[] {true, false}) {
-          theirs.add(
-              bench
-                  .pytorch()
-                  .prepare(
-                      fused ? Row.PYTORCH : DEFAULT_ADAMW,
-                      Map.of("kind", "adamw", "shapes", shapes, "fused", fused)));
-        }
+      for (boolean fused : new boolean[] {true, false}) {
+        bench.prepare(
+            name,
+            fused ? Row.PYTORCH : DEFAULT_ADAMW,
+            Map.of("kind", ADAMW, "shapes", shapes, "fused", fused),
+            theirs);
       }
-      contenders.addAll(theirs);
+      Contender engine = Contender.engine(backend, () -> backend.adamW(spec, slots, control));
       // Parameter and both moments read and written, the gradient read, the copy written.
       Cost cost = new Cost(15 * values, (half ? 2 : 1) * values, 24 * values);
       Row row =
           figures(
-              Row.timed(Row.Group.OPERATIONS, name, Rounds.run(contenders, bench.effort())), cost);
+              Row.timed(
+                  Row.Group.OPERATIONS, name, bench.time(name, engine, theirs, bench.effort())),
+              cost);
+      share(row, ADAMW);
       if (hasTarget(row)) {
         row.wants(Row.PYTORCH, 1.0);
       }
       bench.add(row);
     } finally {
-      theirs.forEach(PeerProcess.Work::close);
+      bench.drop(theirs);
     }
   }
 

@@ -95,6 +95,11 @@ final class PeerProcess implements AutoCloseable {
     }
   }
 
+  /** Whether it still runs. */
+  boolean alive() {
+    return process.isAlive();
+  }
+
   /** Names and versions of what the peer is made of. */
   JsonNode versions() {
     return versions;
@@ -136,6 +141,11 @@ final class PeerProcess implements AutoCloseable {
     /** Further figures of this work, for example peak memory; empty where there are none. */
     JsonNode facts() {
       return ask(request("facts"));
+    }
+
+    /** Whether the peer still runs. */
+    boolean alive() {
+      return PeerProcess.this.alive();
     }
 
     private ObjectNode request(String what) {

@@ -18,8 +18,12 @@ final class Rounds {
   /** Contenders that are compiled already are warm after this. */
   private static final double PEER_WARMING = 0.2;
 
-  /** Threads of the one before are still spinning for more work when it has answered. */
-  private static final long SETTLE_MILLIS = 3;
+  /**
+   * Threads of the one before still spin for more work when it has answered: GNU's OpenMP, which
+   * PyTorch brings, some 300,000 times round a pause, which is up to 10 ms. Waiting for less takes
+   * a core from whoever comes next.
+   */
+  private static final long SETTLE_MILLIS = 20;
 
   /** Seconds of a call. */
   record Timing(double median, double low, double high) {

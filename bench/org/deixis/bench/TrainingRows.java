@@ -18,6 +18,14 @@ final class TrainingRows {
   private static final String SWIN_T = "Swin-T 224 training step, 4 pictures";
   private static final int SWIN_T_PICTURES = 4;
   private static final String MEMORY = ": peak resident memory";
+  private static final String DEVICE_MEMORY = ": peak device memory";
+  private static final String PEAK_OF_PEER = "peak_device_mib";
+
+  /** As the guide counts them. */
+  private static final String STEPS = "steps/s";
+
+  /** Side of the guide's large pictures. */
+  private static final int LARGE = 480;
 
   private final Bench bench;
   private final Backend backend;
@@ -48,11 +56,13 @@ final class TrainingRows {
         gpu ? null : 1.2,
         slow());
     if (gpu) {
-      for (int regions : new int[] {4, 8, 16}) {
-        guide(regions);
+      for (int size : new int[] {GuideRows.SIZE, LARGE}) {
+        for (int regions : new int[] {4, 8, 16}) {
+          guide(size, regions);
+        }
       }
     } else {
-      memory();
+      bench.attempt(MEMORY, this::memory);
     }
   }
 
@@ -60,24 +70,28 @@ final class TrainingRows {
     return bench.effort(5, 11, 5);
   }
 
-  /** The guide model at full size: Swin-B 224 and BERT-base. */
-  private void guide(int regions) {
+  /**
+   * The guide model at full size, Swin-B and BERT-base, in the manner of the guide's table: steps a
+   * second, and memory of the device.
+   */
+  private void guide(int size, int regions) {
     int images = bench.options().pictures();
     int share = bench.options().share();
     GresConfig full = GresConfig.of(regions == 8 ? "guide-swin-b" : "guide-swin-b-p" + regions);
-    GresConfig config = full.withPictures(GuideRows.SIZE, GuideRows.SIZE, full.swin());
+    GresConfig config = full.withPictures(size, size, full.swin());
     Map<String, Object> task = new HashMap<>();
     task.put("kind", "guide_step");
     task.put("config", "swin-b");
     task.put("images", images);
     task.put("share", share);
+    task.put("size", size);
     task.put("regions", regions);
     row(
-        "guide training step, Swin-B 224, %d × %d, P %d".formatted(images, share, regions),
-        "expressions/s",
+        "guide training step, Swin-B %d, %d × %d, P %d".formatted(size, images, share, regions),
+        STEPS,
         () -> Steps.guide(backend, bench.dtype(), config, images, share),
         task,
-        null,
+        regions == 8 ? 1.3 : null,
         slow());
   }
 
@@ -88,42 +102,57 @@ final class TrainingRows {
       Map<String, ?> task,
       Double wanted,
       Effort effort) {
-    if (!bench.wants(name)) {
-      return;
+    if (bench.wants(name)) {
+      bench.attempt(name, () -> measure(name, unit, make, task, wanted, effort));
     }
+  }
+
+  private void measure(
+      String name,
+      String unit,
+      Supplier<Steps> make,
+      Map<String, ?> task,
+      Double wanted,
+      Effort effort) {
     List<PeerProcess.Work> theirs = new ArrayList<>();
     try (Steps steps = make.get()) {
-      List<Contender> contenders = new ArrayList<>();
-      contenders.add(Contender.engine(backend, steps::run));
-      if (bench.pytorch() != null) {
-        Map<String, Object> whole = new HashMap<>(task);
-        whole.put("dtype", bench.dtypeName());
-        theirs.add(bench.pytorch().prepare(Row.PYTORCH, whole));
-        if (bench.compiled()) {
-          whole.put("compiled", true);
-          theirs.add(bench.pytorch().prepare(Row.PYTORCH_COMPILED, whole));
-        }
+      Map<String, Object> whole = new HashMap<>(task);
+      whole.put("dtype", bench.dtypeName());
+      bench.prepare(name, Row.PYTORCH, whole, theirs);
+      if (bench.compiled()) {
+        whole.put("compiled", true);
+        bench.prepare(name, Row.PYTORCH_COMPILED, whole, theirs);
       }
-      contenders.addAll(theirs);
       steps.run();
       backend.synchronize();
       backend.memory().resetPeak();
+      Contender engine = Contender.engine(backend, steps::run);
       Row row =
-          Row.timed(Row.Group.TRAINING, name, Rounds.run(contenders, effort))
-              .asRate(unit, steps.amount())
-              .with("peak_buffers_mib", backend.memory().stats().peak() / 1048576.0);
-      for (PeerProcess.Work work : theirs) {
-        work.facts()
-            .fields()
-            .forEachRemaining(
-                f -> row.with(f.getKey() + " of " + work.name(), f.getValue().asDouble()));
-      }
+          Row.timed(Row.Group.TRAINING, name, bench.time(name, engine, theirs, effort))
+              .asRate(unit, unit.equals(STEPS) ? 1 : steps.amount());
+      double peak = backend.memory().stats().peak() / 1048576.0;
+      row.with("peak_buffers_mib", peak);
       if (wanted != null && row.peers().containsKey(Row.PYTORCH)) {
         row.wants(Row.PYTORCH, wanted);
       }
+      if (wanted != null && row.peers().containsKey(Row.PYTORCH_COMPILED)) {
+        row.wants(Row.PYTORCH_COMPILED, 1);
+      }
       bench.add(row);
+      if (unit.equals(STEPS)) {
+        Row memory = Row.of(Row.Group.TRAINING, name + DEVICE_MEMORY, "MiB", peak);
+        for (PeerProcess.Work work : theirs) {
+          if (work.alive() && row.peers().containsKey(work.name())) {
+            memory.peer(work.name(), work.facts().path(PEAK_OF_PEER).asDouble(Double.NaN));
+          }
+        }
+        if (memory.peers().containsKey(Row.PYTORCH)) {
+          memory.wants(Row.PYTORCH, 1);
+        }
+        bench.add(memory);
+      }
     } finally {
-      theirs.forEach(PeerProcess.Work::close);
+      bench.drop(theirs);
       backend.memory().trim(); // the next row's step must not find this one's blocks
     }
   }

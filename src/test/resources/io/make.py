@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 HERE = Path(__file__).parent
 
@@ -46,3 +47,9 @@ with open(HERE / "version3.npy", "wb") as f:
 with open(HERE / "version2.npy", "wb") as f:
     np.lib.format.write_array(f, arrays[">f4"], version=(2, 0))
 np.save(HERE / "objects.npy", np.array([None, 1], object))
+
+every = {t: torch.arange(6).to(getattr(torch, t)) for t in ["bfloat16", "uint16", "uint32", "uint64", "complex64"]}
+every["bool"] = torch.ones(16, dtype=torch.bool)
+for t in ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2"):
+    every[t] = torch.arange(16, dtype=torch.uint8).view(getattr(torch, t))  # by their bits
+save_file(every, HERE / "torch_types.safetensors")

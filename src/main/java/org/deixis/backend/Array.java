@@ -40,7 +40,7 @@ public final class Array {
   }
 
   public Backend backend() {
-    return buffer.backend();
+    return KernelTrace.of(buffer.backend());
   }
 
   /** Index of the first element in the buffer, in elements. */

@@ -34,6 +34,11 @@ public interface Backend extends AutoCloseable {
   /** Name that {@code --device} takes, for example "cpu". */
   String name();
 
+  /** The device in words, for reports. */
+  default String deviceName() {
+    return name();
+  }
+
   Memory memory();
 
   /**
@@ -60,9 +65,9 @@ public interface Backend extends AutoCloseable {
   void download(Array source, ByteBuffer target);
 
   /**
-   * Begins a copy to the host, of at most 16 MiB, in order with all other calls; the source may be
-   * overwritten or released afterwards. Ask for its bytes once they are needed, and do ask: until
-   * then it holds memory.
+   * Begins a copy to the host, in order with all other calls; the source may be overwritten or
+   * released afterwards. Ask for its bytes once they are needed, and do ask: until then it holds
+   * memory.
    */
   default Download download(Array source) {
     ByteBuffer bytes =

@@ -41,7 +41,7 @@ public final class Backends {
   }
 
   /**
-   * The backend of that name, made once a process.
+   * The backend of that name, made once a process; traced as {@code DEIXIS_DEBUG} says.
    *
    * @throws InputException when there is none of that name, or something it needs is missing
    */
@@ -59,7 +59,7 @@ public final class Backends {
           if (missing != null) {
             throw new InputException("device '" + name + "' cannot be used: " + missing);
           }
-          return MADE.computeIfAbsent(name, n -> provider.create());
+          return MADE.computeIfAbsent(name, n -> KernelTrace.of(provider.create()));
         }
       }
       throw new InputException(

@@ -12,9 +12,9 @@ public final class OutOfMemoryException extends InputException {
   public OutOfMemoryException(String device, long requested, Memory.Stats stats) {
     super(
         String.format(
-            "%s memory: %,d MiB asked for with %,d MiB in use and a cap of %,d MiB; lower --batch or"
-                + " --expressions, the picture size, or raise DEIXIS_MEMORY_MIB",
-            device, requested >> 20, stats.live() >> 20, stats.cap() >> 20));
+            "%s memory: %,.1f MiB asked for with %,d MiB in use and a cap of %,d MiB; lower --images"
+                + " or --expressions, or the picture size, or raise DEIXIS_MEMORY_MIB",
+            device, requested / 1048576.0, stats.live() >> 20, stats.cap() >> 20));
     this.requested = requested;
   }
 

@@ -62,7 +62,7 @@ final class BenchCommand extends BaseCommand {
   @Option(
       names = "--peers",
       paramLabel = "DIR",
-      defaultValue = "bench",
+      defaultValue = "${sys:deixis.home:-.}/bench",
       description = "Where the peers' scripts are. Default: ${DEFAULT-VALUE}.")
   private Path peers;
 
@@ -92,8 +92,12 @@ final class BenchCommand extends BaseCommand {
   @Option(
       names = "--table",
       paramLabel = "FILE",
-      description = "Measures nothing; prints the tables of that bench.json as Markdown.")
-  private Path table;
+      arity = "1..*",
+      description = {
+        "Measures nothing; prints the tables of that bench.json as Markdown. Of several, made on one machine with one",
+        "device and type, the rows are put together; --out then writes them as one bench.json."
+      })
+  private List<Path> tables = List.of();
 
   @Option(
       names = "--into",
@@ -106,8 +110,13 @@ final class BenchCommand extends BaseCommand {
 
   @Override
   public Integer call() {
-    if (table != null) {
-      tables(BenchReport.read(table));
+    if (!tables.isEmpty()) {
+      BenchReport report =
+          BenchReport.together(tables, tables.stream().map(BenchReport::read).toList());
+      if (folder != null) {
+        report.write(folder);
+      }
+      print(report);
       return 0;
     }
     if (folder == null) {
@@ -136,13 +145,14 @@ final class BenchCommand extends BaseCommand {
     Bench.Peers others = python == null ? null : new Bench.Peers(python, peers);
     Effort effort = quick ? Effort.QUICK : Effort.FULL;
     try (Bench bench = new Bench(backend, options, effort, others, out)) {
+      bench.saveTo(folder);
       bench.run();
       bench.write(folder);
+      return bench.failures() == 0 ? 0 : 1;
     }
-    return 0;
   }
 
-  private void tables(BenchReport report) {
+  private void print(BenchReport report) {
     for (Path document : documents) {
       MarkdownTable.into(document, report);
     }

@@ -8,6 +8,7 @@ import java.util.Locale;
 import org.deixis.backend.Backends;
 import org.deixis.core.DType;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 import org.deixis.export.OnnxExport;
 import org.deixis.export.WeightsExport;
 import org.deixis.infer.ModelFolder;
@@ -98,7 +99,7 @@ final class ExportCommand extends BaseCommand {
         out.printf(Locale.ROOT, "%s  %,d bytes%n", written, Files.size(written));
       }
     } catch (IOException e) {
-      throw new InputException("cannot read back " + file + ": " + e.getMessage(), e);
+      throw new InputException("cannot read back " + file + ": " + Reason.of(e), e);
     }
     return 0;
   }

@@ -8,8 +8,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.regex.PatternSyntaxException;
 import org.deixis.backend.Backends;
 import org.deixis.core.InputException;
+import org.deixis.core.Shape;
 import org.deixis.data.TextTokenizer;
 import org.deixis.io.Checkpoint;
 import org.deixis.io.Checkpoints;
@@ -112,6 +114,11 @@ final class ImportCommand extends BaseCommand {
       description = "Lists what a checkpoint holds, and does nothing else.")
   private Path inspect;
 
+  private final long begun = System.nanoTime();
+
+  /** From the start of the command until the model is written, without the verification. */
+  private double seconds;
+
   @Override
   public Integer call() {
     if (inspect != null) {
@@ -127,16 +134,12 @@ final class ImportCommand extends BaseCommand {
       throw new InputException(
           "--whole stands for both --vision and --text; give one or the other");
     }
-    long begun = System.nanoTime();
     if (whole != null) {
       whole();
     } else {
       encoders();
     }
-    out.printf(Locale.ROOT, "%s  written in %.1f s%n", folder, (System.nanoTime() - begun) / 1e9);
-    if (reference != null) {
-      verify();
-    }
+    out.printf(Locale.ROOT, "%s  written in %.1f s%n", folder, seconds);
     return 0;
   }
 
@@ -153,7 +156,7 @@ final class ImportCommand extends BaseCommand {
       for (Map.Entry<String, Checkpoint.Entry> e : c.entries().entrySet()) {
         Checkpoint.Entry t = e.getValue();
         out.printf(
-            Locale.ROOT, "%-72s %-5s %-22s %,14d%n", e.getKey(), t.dtype(), t.shape(), t.bytes());
+            Locale.ROOT, "%-72s %-11s %-22s %,14d%n", e.getKey(), t.type(), t.shape(), t.bytes());
         elements += t.shape().size();
         bytes += t.bytes();
       }
@@ -214,9 +217,10 @@ final class ImportCommand extends BaseCommand {
               text.toString(), t.entries().keySet(), "text", plain.text().kind().name());
       GresConfig c = plain.withVocab(vocabulary(t, textMap, plain.text()), words.padId());
       ModelImport model = new ModelImport(Backends.get("reference"), c);
-      take(model, "vision.", vision, v, visionMap);
-      take(model, "text.", text, t, textMap);
-      model.write(folder, words, seed);
+      List<PathMatcher> allowed = allowed(model);
+      take(model, "vision.", vision, v, visionMap, allowed);
+      take(model, "text.", text, t, textMap, allowed);
+      write(model, words);
       out.printf("%d parameters that no encoder has are drawn with seed %d%n", model.fresh(), seed);
     }
   }
@@ -227,30 +231,70 @@ final class ImportCommand extends BaseCommand {
         TextTokenizer words = tokenizer(whole)) {
       NameMap map = NameMap.recognise(whole.toString(), w.entries().keySet(), "", "");
       Checkpoint.Entry table = w.entries().get("text." + WORDS);
-      int rows = table == null ? plain.text().vocab() : table.shape().dim(0);
+      boolean follows = table != null && table.shape().rank() == 2 && table.shape().dim(0) > 0;
+      int rows = follows ? table.shape().dim(0) : plain.text().vocab();
       ModelImport model =
           new ModelImport(Backends.get("reference"), plain.withVocab(rows, words.padId()));
-      take(model, "", whole, w, map);
-      model.write(folder, words, seed);
+      take(model, "", whole, w, map, allowed(model));
+      write(model, words);
     }
+  }
+
+  private void write(ModelImport model, TextTokenizer words) {
+    model.write(
+        folder,
+        words,
+        seed,
+        written -> {
+          seconds = (System.nanoTime() - begun) / 1e9;
+          if (reference != null) {
+            verify(written);
+          }
+        });
+  }
+
+  /** What {@link #allowMissing} means; each must name something that could be missing. */
+  private List<PathMatcher> allowed(ModelImport model) {
+    List<PathMatcher> allowed = new ArrayList<>();
+    for (String glob : allowMissing) {
+      PathMatcher matcher;
+      try {
+        matcher = FileSystems.getDefault().getPathMatcher("glob:" + glob);
+      } catch (PatternSyntaxException e) {
+        throw new InputException(
+            "--allow-missing: '%s' is no pattern: %s; give a name such as vision.layers.3.*"
+                .formatted(glob, e.getDescription()),
+            e);
+      }
+      if (model.wanted("").keySet().stream().noneMatch(n -> matcher.matches(Path.of(n)))) {
+        throw new InputException(
+            "--allow-missing: '%s' names no parameter of the model; give one such as vision.layers.3.*"
+                .formatted(glob));
+      }
+      allowed.add(matcher);
+    }
+    return allowed;
   }
 
   /** Rows of the checkpoint's word table, which the configuration follows. */
   private static int vocabulary(Checkpoint text, NameMap map, TextConfig config) {
     for (Map.Entry<String, Checkpoint.Entry> e : text.entries().entrySet()) {
       NameMap.Target target = map.ignores(e.getKey()) ? null : map.target(e.getKey());
-      if (target != null && target.name().equals(WORDS) && e.getValue().shape().rank() == 2) {
-        return e.getValue().shape().dim(0);
+      Shape shape = e.getValue().shape();
+      if (target != null && target.name().equals(WORDS) && shape.rank() == 2 && shape.dim(0) > 0) {
+        return shape.dim(0);
       }
     }
     return config.vocab();
   }
 
-  private void take(ModelImport model, String prefix, Path file, Checkpoint c, NameMap map) {
-    List<PathMatcher> allowed = new ArrayList<>();
-    for (String glob : allowMissing) {
-      allowed.add(FileSystems.getDefault().getPathMatcher("glob:" + glob));
-    }
+  private void take(
+      ModelImport model,
+      String prefix,
+      Path file,
+      Checkpoint c,
+      NameMap map,
+      List<PathMatcher> allowed) {
     WeightImport source =
         new WeightImport(
             file.toString(),
@@ -280,15 +324,16 @@ final class ImportCommand extends BaseCommand {
     }
   }
 
-  private void verify() {
-    Map<String, Double> off = Verification.run(folder, reference, Backends.get("cpu"));
+  private void verify(Path written) {
+    Map<String, Double> off = Verification.run(written, reference, Backends.get("cpu"));
     off.forEach((name, d) -> out.printf(Locale.ROOT, "  %-18s off by %.1e%n", name, d));
     for (Map.Entry<String, Double> e : off.entrySet()) {
       if (!(e.getValue() <= Verification.TOLERANCE)) {
         throw new InputException(
             String.format(
                 Locale.ROOT,
-                "%s: %s is off by %.1e, more than %.0e; is it of this checkpoint, size and window?",
+                "%s: %s is off by %.1e, more than %.0e, and no model is written; is it of this"
+                    + " checkpoint, size, window and windowRule?",
                 reference,
                 e.getKey(),
                 e.getValue(),

@@ -1,8 +1,11 @@
 package org.deixis.cli;
 
 import java.io.PrintStream;
-import java.util.List;
+import java.util.LinkedHashMap;
+import java.util.Map;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
+import org.deixis.model.gres.JsonRecord;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ParameterException;
@@ -60,41 +63,63 @@ public final class Main implements Runnable {
       err.println(
           "deixis: the Java heap is full ("
               + e.getMessage()
-              + "); lower --images or --workers, or set DEIXIS_JAVA_OPTIONS=-Xmx8g");
+              + "); lower --images or --expressions, or set DEIXIS_JAVA_OPTIONS=-Xmx8g");
       return BAD_INPUT;
     }
   }
 
   private static int badUsage(PrintStream err, ParameterException e) {
-    StringBuilder message = new StringBuilder("deixis: ").append(oneLine(e.getMessage()));
-    if (e instanceof UnmatchedArgumentException unmatched) {
-      List<String> near = unmatched.getSuggestions();
-      if (!near.isEmpty()) {
-        message.append("; did you mean ").append(near.get(0)).append('?');
+    // A mistyped option leaves a required one missing: then the typo is what to speak of.
+    String option =
+        e.getCommandLine().getUnmatchedArguments().stream()
+            .filter(a -> a.startsWith("-"))
+            .findFirst()
+            .orElse(null);
+    String message;
+    if (option != null) {
+      message = "unknown option '" + option + "'; did you mean " + nearest(option, e) + "?";
+    } else {
+      message = Reason.oneLine(e.getMessage());
+      if (e instanceof UnmatchedArgumentException unmatched
+          && !unmatched.getSuggestions().isEmpty()) {
+        message += "; did you mean " + unmatched.getSuggestions().get(0) + "?";
       }
     }
-    message
-        .append(" See: ")
-        .append(e.getCommandLine().getCommandSpec().qualifiedName())
-        .append(" --help");
-    err.println(message);
+    String end = message.endsWith("?") ? " See '" : "; see '";
+    err.println(
+        "deixis: "
+            + message
+            + end
+            + e.getCommandLine().getCommandSpec().qualifiedName()
+            + " --help'");
     return BAD_INPUT;
+  }
+
+  /** Of the command's options, and of train's settings, which have no option of their own. */
+  private static String nearest(String option, ParameterException e) {
+    CommandLine.Model.CommandSpec command = e.getCommandLine().getCommandSpec();
+    Map<String, String> names = new LinkedHashMap<>();
+    command.optionsMap().keySet().forEach(name -> names.put(bare(name), name));
+    if (command.userObject() instanceof TrainCommand) {
+      TrainCommand.settingKeys().forEach(k -> names.putIfAbsent(k, "--set " + k + "=VALUE"));
+    }
+    return names.get(JsonRecord.nearest(bare(option.replaceFirst("=.*", "")), names.keySet()));
+  }
+
+  private static String bare(String option) {
+    return option.replaceFirst("^-+", "");
   }
 
   private static int failed(PrintStream err, Exception e) {
     for (Throwable t = e; t != null; t = t.getCause()) {
       if (t instanceof InputException) {
-        err.println("deixis: " + oneLine(t.getMessage()));
+        err.println("deixis: " + Reason.oneLine(t.getMessage()));
         return BAD_INPUT;
       }
     }
     err.println("deixis: this is a fault of ours; please report it with what follows");
     e.printStackTrace(err);
     return OUR_FAULT;
-  }
-
-  private static String oneLine(String message) {
-    return message == null ? "no reason given" : message.strip().replaceAll("\\s*\\R\\s*", " ");
   }
 
   @Override

@@ -3,13 +3,13 @@ package org.deixis.cli;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import java.io.IOException;
-import java.nio.file.Files;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
-import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
+import org.deixis.core.AtomicWrite;
 import org.deixis.core.InputException;
 import org.deixis.data.Box;
 import org.deixis.data.Images;
@@ -33,6 +33,9 @@ import picocli.CommandLine.Option;
 final class PredictCommand extends BaseCommand {
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final int LONGEST_SLUG = 40;
+
+  /** Letters of a phrase on the console; the JSON file has all. */
+  private static final int LONGEST_SHOWN = 100;
 
   @Option(names = "--model", paramLabel = "DIR", required = true, description = "Model folder.")
   private Path model;
@@ -90,20 +93,17 @@ final class PredictCommand extends BaseCommand {
     }
     try (Segmenter segmenter =
         Segmenter.open(model, engine.device(err), expectNone, EngineOptions.precision(precision))) {
-      // All pictures are read and answered before anything is written: a bad one leaves nothing
-      // half done.
-      List<Runnable> writes = new ArrayList<>();
+      // All files are looked through before the first answer is written: a bad one leaves nothing
+      // half done. One picture at a time is held decoded, as there may be thousands.
+      images.forEach(Images::check);
       for (int i = 0; i < images.size(); i++) {
         Path file = images.get(i);
         RgbImage picture = Images.readUpright(file);
         List<Segmentation> found = segmenter.segment(picture, phrases);
         for (int j = 0; j < found.size(); j++) {
-          String name = name(file, i, phrases.get(j), j);
-          Segmentation s = found.get(j);
-          writes.add(() -> write(name, file, picture, s));
+          write(name(file, i, phrases.get(j), j), file, picture, found.get(j));
         }
       }
-      writes.forEach(Runnable::run);
     }
     return 0;
   }
@@ -111,14 +111,10 @@ final class PredictCommand extends BaseCommand {
   /** Picture and phrase, with numbers where a second one would take the same name. */
   private String name(Path file, int image, String phrase, int number) {
     String stem = file.getFileName().toString().replaceFirst("\\.[^.]*$", "");
-    String slug =
-        phrase.toLowerCase(Locale.ROOT).replaceAll("[^\\p{L}\\p{N}]+", "-").replaceAll("^-|-$", "");
-    slug = slug.substring(0, Math.min(slug.length(), LONGEST_SLUG));
-    return (images.size() > 1 ? (image + 1) + "-" : "")
-        + stem
-        + "."
-        + (phrases.size() > 1 ? (number + 1) + "-" : "")
-        + slug;
+    String slug = phrase.toLowerCase(Locale.ROOT).replaceAll("[^\\p{L}\\p{N}]+", "-");
+    slug = slug.substring(0, Math.min(slug.length(), LONGEST_SLUG)).replaceAll("^-|-$", "");
+    String of = (phrases.size() > 1 ? (number + 1) + "-" : "") + (slug.isEmpty() ? "phrase" : slug);
+    return (images.size() > 1 ? (image + 1) + "-" : "") + stem + "." + of;
   }
 
   private void write(String name, Path file, RgbImage picture, Segmentation s) {
@@ -144,25 +140,21 @@ final class PredictCommand extends BaseCommand {
     ObjectNode rle = root.putObject("rle");
     rle.putArray("size").add(picture.height()).add(picture.width());
     rle.put("counts", Rle.encode(s.mask()).compressed());
-    try {
-      Files.createDirectories(folder);
-      Overlay.write(folder.resolve(name + ".mask.png"), Images.encodePng(s.mask()));
-      Overlay.write(folder.resolve(name + ".overlay.png"), Images.encodePng(overlay));
-      Path json = folder.resolve(name + ".json");
-      Path temporary = folder.resolve(name + ".json.partial");
-      Files.write(temporary, JSON.writerWithDefaultPrettyPrinter().writeValueAsBytes(root));
-      Files.move(
-          temporary, json, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
-      out.printf(
-          "%s  \"%s\"  %s%n",
-          json,
-          s.phrase(),
-          s.saysNoTarget()
-              ? String.format(Locale.ROOT, "nothing (%.0f %% sure)", 100 * s.noTarget())
-              : s.mask().area() + " pixels, box " + s.box());
-    } catch (IOException e) {
-      throw new InputException("cannot write into " + folder + ": " + e.getMessage(), e);
-    }
+    Path json = folder.resolve(name + ".json");
+    Map<Path, byte[]> files = new LinkedHashMap<>();
+    files.put(folder.resolve(name + ".mask.png"), Images.encodePng(s.mask()));
+    files.put(folder.resolve(name + ".overlay.png"), Images.encodePng(overlay));
+    files.put(json, (root.toPrettyString() + "\n").getBytes(StandardCharsets.UTF_8));
+    AtomicWrite.files(files);
+    out.printf(
+        "%s  \"%s\"  %s%n",
+        json,
+        s.phrase().length() > LONGEST_SHOWN
+            ? s.phrase().substring(0, LONGEST_SHOWN) + "…"
+            : s.phrase(),
+        s.saysNoTarget()
+            ? String.format(Locale.ROOT, "nothing (%.0f %% sure)", 100 * s.noTarget())
+            : s.mask().area() + " pixels, box " + s.box());
   }
 
   private static void box(ArrayNode node, Box b) {

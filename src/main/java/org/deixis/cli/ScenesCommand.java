@@ -1,6 +1,7 @@
 package org.deixis.cli;
 
 import java.nio.file.Path;
+import org.deixis.core.InputException;
 import org.deixis.data.SceneMaker;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -58,6 +59,9 @@ final class ScenesCommand extends BaseCommand {
 
   @Override
   public Integer call() {
+    if (train == 0 && val == 0) {
+      throw new InputException("--train and --val are both 0: there is nothing to draw");
+    }
     SceneMaker.write(folder, new SceneMaker.Spec(difficulty, size, train, val, expressions, seed));
     out.printf(
         "%s: %d training and %d validation pictures, %d phrases each%n",

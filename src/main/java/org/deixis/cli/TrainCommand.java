@@ -3,10 +3,12 @@ package org.deixis.cli;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
+import java.lang.reflect.RecordComponent;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import org.deixis.backend.Backend;
@@ -51,7 +53,8 @@ final class TrainCommand extends BaseCommand {
   @Option(
       names = "--config",
       paramLabel = "NAME|FILE",
-      description = "Model: a bundled name or a JSON file. Default: that of --init, else small.")
+      description =
+          "Model: a bundled name or a JSON file. Default: with --resume the run's, with --init that model's, else small.")
   private String config;
 
   @Option(
@@ -160,13 +163,10 @@ final class TrainCommand extends BaseCommand {
           new Trainer(
               backend, model, tokenizer, train, validation, settled, folder, quiet ? null : err);
       Trainer.Outcome outcome = resume ? trainer.resume() : trainer.run();
-      out.printf(
-          "%s after %d steps (%.0f s)%n",
-          outcome.complete() ? "trained" : "stopped", outcome.step(), outcome.seconds());
       if (!outcome.complete()) {
-        out.printf("go on with: deixis train --resume and the same --data, --config and --out%n");
         return 0;
       }
+      out.printf("trained after %d steps (%.0f s)%n", outcome.step(), outcome.seconds());
       TrainingReport.write(backend, model, tokenizer, validation, folder, out, quiet ? null : err);
     }
     return 0;
@@ -207,7 +207,10 @@ final class TrainCommand extends BaseCommand {
 
   private GresConfig modelConfig(TextTokenizer tokenizer) {
     GresConfig c;
-    if (config == null && init != null) {
+    Path own = folder.resolve(ModelFolder.CONFIG);
+    if (config == null && resume && Files.isRegularFile(own)) {
+      c = GresConfig.load(own);
+    } else if (config == null && init != null) {
       c = GresConfig.load(init.resolve(ModelFolder.CONFIG));
     } else {
       c = GresConfig.of(config == null ? "small" : config);
@@ -219,6 +222,13 @@ final class TrainCommand extends BaseCommand {
     }
     c = checkpointing ? c.withCheckpointing(true) : c;
     return adaptive ? c.withAdaptive(true) : c;
+  }
+
+  /** What {@code --set} takes. */
+  static List<String> settingKeys() {
+    return Arrays.stream(TrainConfig.class.getRecordComponents())
+        .map(RecordComponent::getName)
+        .toList();
   }
 
   private TrainConfig settings() {

@@ -47,7 +47,7 @@ public final class Env {
     return getInt("THREADS", Runtime.getRuntime().availableProcessors(), 1);
   }
 
-  /** 0 quiet, 1 checks every result for NaN, 2 also prints each kernel with its time. */
+  /** How closely kernels are watched, 0 to 3: {@code DEIXIS_DEBUG}, see docs/architecture.md. */
   public static int debug() {
     return getInt("DEBUG", 0, 0);
   }

@@ -122,6 +122,7 @@ public final class DataCheck {
   public static Report run(Path dir) {
     Dataset dataset = Dataset.open(dir, Dataset.ALL, true);
     List<String> problems = new ArrayList<>(dataset.skipped());
+    tokenizer(dir, problems);
     // Pictures in parallel, their findings in order.
     List<String> damage = dataset.pictures().parallelStream().map(DataCheck::damageOf).toList();
     Map<Picture, String> bad = new IdentityHashMap<>();
@@ -165,6 +166,18 @@ public final class DataCheck {
     List<Split> splits = new ArrayList<>();
     counters.forEach((name, counter) -> splits.add(counter.split(name)));
     return new Report(dir, splits, List.copyOf(problems));
+  }
+
+  /** A data set need not bring a tokenizer; one that it brings must be usable. */
+  private static void tokenizer(Path dir, List<String> problems) {
+    if (!TextTokenizer.isIn(dir)) {
+      return;
+    }
+    try {
+      TextTokenizer.load(dir).close();
+    } catch (InputException e) {
+      problems.add(e.getMessage());
+    }
   }
 
   /** What is wrong with a picture, or nothing. */

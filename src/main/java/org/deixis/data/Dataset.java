@@ -11,6 +11,7 @@ import java.util.Set;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 
 /**
  * The samples of one split of a data set, in the order of its files. Two layouts are read, told
@@ -97,7 +98,7 @@ public final class Dataset {
     try (Stream<Path> entries = Files.list(dir)) {
       empty = entries.findAny().isEmpty();
     } catch (IOException e) {
-      throw new InputException(dir + ": cannot be listed: " + e.getMessage(), e);
+      throw new InputException(dir + ": cannot be listed: " + Reason.of(e), e);
     }
     throw new InputException(
         dir

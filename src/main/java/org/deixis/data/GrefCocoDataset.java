@@ -92,6 +92,7 @@ final class GrefCocoDataset {
   private void ref(int index, JsonNode node, List<Ref> refs) {
     String where = refsFile + ": record " + index;
     String name = node.path("split").asText("");
+    List<Integer> empty = new ArrayList<>();
     try {
       if (name.isEmpty()) {
         throw new InputException("has no split");
@@ -103,9 +104,13 @@ final class GrefCocoDataset {
       long refId = whole(node, "ref_id");
       where += " (ref_id " + refId + ")";
       refs.add(
-          new Ref(where, refId, whole(node, "image_id"), name, annIds(node), phrases(node, where)));
+          new Ref(where, refId, whole(node, "image_id"), name, annIds(node), phrases(node, empty)));
     } catch (InputException e) {
       damage.report(where, e.getMessage());
+    }
+    // The record's other sentences are as good as ever.
+    for (int sentence : empty) {
+      damage.report(where + ": sentence " + sentence, "empty phrase; give it words or remove it");
     }
   }
 
@@ -139,7 +144,10 @@ final class GrefCocoDataset {
     return none ? new long[0] : ids;
   }
 
-  private List<String> phrases(JsonNode node, String where) {
+  /**
+   * @param empty takes the positions of sentences without a word
+   */
+  private static List<String> phrases(JsonNode node, List<Integer> empty) {
     JsonNode sentences = node.path("sentences");
     if (!sentences.isArray() || sentences.isEmpty()) {
       throw new InputException("has no sentences");
@@ -152,7 +160,7 @@ final class GrefCocoDataset {
         phrase = sentence.path("raw").asText("");
       }
       if (phrase.isBlank()) {
-        damage.report(where + ": sentence " + i, "empty phrase; give it words or remove it");
+        empty.add(i);
       } else {
         phrases.add(phrase);
       }

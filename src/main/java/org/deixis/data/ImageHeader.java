@@ -9,6 +9,7 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.zip.CRC32;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 
 /**
  * What a JPEG or PNG file says of itself, read without decoding it, so that a file from a stranger
@@ -27,7 +28,7 @@ record ImageHeader(String format, int height, int width) {
     } catch (NoSuchFileException e) {
       throw new InputException(file + ": no such picture; check the data folder", e);
     } catch (IOException e) {
-      throw new InputException(file + ": cannot be read: " + e.getMessage(), e);
+      throw new InputException(file + ": cannot be read: " + Reason.of(e), e);
     }
   }
 

@@ -24,14 +24,20 @@ import org.bytedeco.opencv.opencv_core.Rect;
 import org.bytedeco.opencv.opencv_core.Size;
 import org.deixis.core.Env;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 
 /** Reading, writing and resizing pictures, by OpenCV. All methods may be called from any thread. */
 public final class Images {
   private static final long MAX_FILE = 1L << 29;
 
-  static {
-    // The loader works on several pictures at once; threads inside OpenCV would only compete.
-    opencv_core.setNumThreads(1);
+  /** OpenCV, loaded when a picture is first decoded, encoded or changed in size. */
+  private static final class Library {
+    static {
+      // The loader works on several pictures at once; threads inside OpenCV would only compete.
+      opencv_core.setNumThreads(1);
+    }
+
+    static void load() {}
   }
 
   private Images() {}
@@ -71,10 +77,11 @@ public final class Images {
     try {
       header = ImageHeader.read(new ByteArrayInputStream(file), name);
     } catch (IOException e) {
-      throw new InputException(name + ": cannot be read: " + e.getMessage(), e);
+      throw new InputException(name + ": cannot be read: " + Reason.of(e), e);
     }
     ImageHeader.requireWhole(file, name);
     int flags = upright ? IMREAD_COLOR_RGB : IMREAD_COLOR_RGB | IMREAD_IGNORE_ORIENTATION;
+    Library.load();
     try (BytePointer bytes = new BytePointer(file);
         Mat buffer = new Mat(1, file.length, CV_8UC1, bytes);
         Mat mat = imdecode(buffer, flags)) {
@@ -90,7 +97,7 @@ public final class Images {
         throw e;
       }
       throw new InputException(
-          name + ": " + header.format() + " does not decode: " + oneLine(e.getMessage()), e);
+          name + ": " + header.format() + " does not decode: " + Reason.oneLine(e.getMessage()), e);
     }
   }
 
@@ -100,7 +107,16 @@ public final class Images {
     return new int[] {header.height(), header.width()};
   }
 
-  /** Checks that the file is a whole picture, without decoding it. */
+  /**
+   * Checks that the file is a whole picture of bearable size, without decoding it.
+   *
+   * @throws InputException when it is missing, cut off, too large or no JPEG or PNG
+   */
+  public static void check(Path file) {
+    verify(file);
+  }
+
+  /** {@link #check}, and what the header says. */
   static ImageHeader verify(Path file) {
     ImageHeader header = ImageHeader.read(file);
     ImageHeader.requireWhole(bytes(file), file.toString());
@@ -128,6 +144,7 @@ public final class Images {
       System.arraycopy(image.data(), 0, out, offset, image.data().length);
       return;
     }
+    Library.load();
     try (BytePointer pixels = new BytePointer(image.data());
         Mat mat = new Mat(image.height(), image.width(), CV_8UC3, pixels);
         Rect rect = new Rect(box.x(), box.y(), box.width(), box.height());
@@ -143,6 +160,7 @@ public final class Images {
 
   /** The bytes of a PNG file of the picture; the same picture gives the same bytes. */
   public static byte[] encodePng(RgbImage image) {
+    Library.load();
     try (BytePointer pixels = new BytePointer(image.data());
         Mat rgb = new Mat(image.height(), image.width(), CV_8UC3, pixels)) {
       return encode(".png", rgb, true);
@@ -151,6 +169,7 @@ public final class Images {
 
   /** The bytes of a JPEG file of the picture, of OpenCV's default quality of 95. */
   public static byte[] encodeJpeg(RgbImage image) {
+    Library.load();
     try (BytePointer pixels = new BytePointer(image.data());
         Mat rgb = new Mat(image.height(), image.width(), CV_8UC3, pixels)) {
       return encode(".jpg", rgb, true);
@@ -163,6 +182,7 @@ public final class Images {
     for (int i = 0; i < grey.length; i++) {
       grey[i] = (byte) -mask.data()[i];
     }
+    Library.load();
     try (BytePointer pixels = new BytePointer(grey);
         Mat mat = new Mat(mask.height(), mask.width(), CV_8UC1, pixels)) {
       return encode(".png", mat, false);
@@ -209,11 +229,7 @@ public final class Images {
     } catch (NoSuchFileException e) {
       throw new InputException(file + ": no such picture; check the data folder", e);
     } catch (IOException e) {
-      throw new InputException(file + ": cannot be read: " + e.getMessage(), e);
+      throw new InputException(file + ": cannot be read: " + Reason.of(e), e);
     }
-  }
-
-  static String oneLine(String message) {
-    return message == null ? "no reason given" : message.strip().replaceAll("\\s+", " ");
   }
 }

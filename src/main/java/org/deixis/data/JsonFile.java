@@ -10,6 +10,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 
 /** Reads JSON files of hundreds of megabytes entry by entry. */
 final class JsonFile {
@@ -89,10 +90,10 @@ final class JsonFile {
                   file,
                   e.getLocation() == null ? 0 : e.getLocation().getLineNr(),
                   e.getLocation() == null ? 0 : e.getLocation().getColumnNr(),
-                  Images.oneLine(e.getOriginalMessage())),
+                  Reason.oneLine(e.getOriginalMessage())),
           e);
     } catch (IOException e) {
-      throw new InputException(file + ": cannot be read: " + e.getMessage(), e);
+      throw new InputException(file + ": cannot be read: " + Reason.of(e), e);
     }
   }
 }

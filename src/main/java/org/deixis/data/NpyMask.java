@@ -13,6 +13,7 @@ import java.nio.file.Path;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 
 /**
  * A mask in a {@code .npy} file: two dimensions (height, width) of bool, integers (not 0 = covered)
@@ -55,7 +56,7 @@ final class NpyMask {
     } catch (EOFException e) {
       throw new InputException(file + ": mask is cut off; copy it again", e);
     } catch (IOException e) {
-      throw new InputException(file + ": cannot be read: " + e.getMessage(), e);
+      throw new InputException(file + ": cannot be read: " + Reason.of(e), e);
     }
   }
 

@@ -9,7 +9,9 @@ import java.nio.file.Path;
 import java.util.Comparator;
 import java.util.List;
 import java.util.stream.Stream;
+import org.deixis.core.AtomicWrite;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 
 /** Writes drawn scenes in gRefCOCO's layout. */
 final class SceneWriter {
@@ -35,7 +37,7 @@ final class SceneWriter {
       Files.deleteIfExists(target);
       Files.move(temporary, target);
     } catch (IOException e) {
-      throw new InputException(dir + ": scenes cannot be written: " + e.getMessage(), e);
+      throw new InputException(dir + ": scenes cannot be written: " + Reason.of(e), e);
     } finally {
       deleteTree(temporary);
     }

@@ -10,7 +10,9 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicBoolean;
+import org.deixis.core.AtomicWrite;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -45,7 +47,7 @@ public final class TextTokenizer implements AutoCloseable {
       root = MAPPER.readTree(json);
     } catch (IOException e) {
       throw new InputException(
-          name + ": tokenizer is cut off or malformed: " + Images.oneLine(e.getMessage()), e);
+          name + ": tokenizer is cut off or malformed: " + Reason.oneLine(e.getMessage()), e);
     }
     int size = 0;
     Integer pad = null;
@@ -83,7 +85,7 @@ public final class TextTokenizer implements AutoCloseable {
               Map.of("truncation", "false", "padding", "false", "addSpecialTokens", "true"));
     } catch (IOException | RuntimeException e) {
       throw new InputException(
-          name + ": not a usable tokenizer: " + Images.oneLine(e.getMessage()), e);
+          name + ": not a usable tokenizer: " + Reason.oneLine(e.getMessage()), e);
     }
   }
 
@@ -124,8 +126,13 @@ public final class TextTokenizer implements AutoCloseable {
       return new TextTokenizer(
           vocab ? TokenizerJson.ofBertVocabulary(bytes, file.toString()) : bytes, file.toString());
     } catch (IOException e) {
-      throw new InputException(file + ": cannot be read: " + e.getMessage(), e);
+      throw new InputException(file + ": cannot be read: " + Reason.of(e), e);
     }
+  }
+
+  /** Whether a folder holds a tokenizer, usable or not. */
+  static boolean isIn(Path dir) {
+    return Files.exists(dir.resolve(JSON)) || Files.exists(dir.resolve(VOCAB));
   }
 
   /** A tokenizer from the content of a {@code tokenizer.json}. */

@@ -2,13 +2,11 @@ package org.deixis.eval;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import java.io.IOException;
-import java.nio.file.Files;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.Locale;
 import java.util.Map;
-import org.deixis.core.InputException;
+import org.deixis.core.AtomicWrite;
 
 /**
  * Writes {@code metrics.json}: the measures by name, the same for each kind of expression, and the
@@ -21,7 +19,7 @@ public final class MetricsFile {
 
   private MetricsFile() {}
 
-  /** Writes {@code folder/metrics.json} under another name first, then renames it. */
+  /** Writes {@code folder/metrics.json} whole or not at all. */
   public static Path write(Path folder, Metrics metrics) {
     ObjectNode root = node(metrics.values());
     root.put("expressions", metrics.expressions());
@@ -31,17 +29,8 @@ public final class MetricsFile {
       root.set(kind.name().toLowerCase(Locale.ROOT), part);
     }
     Path file = folder.resolve(NAME);
-    try {
-      Files.createDirectories(folder);
-      Path temporary = Files.createTempFile(folder, NAME, ".tmp");
-      Files.write(temporary, JSON.writerWithDefaultPrettyPrinter().writeValueAsBytes(root));
-      Files.move(
-          temporary, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
-      return file;
-    } catch (IOException e) {
-      throw new InputException(
-          "cannot write " + file + ": " + e.getMessage() + "; choose another --out", e);
-    }
+    AtomicWrite.bytes(file, (root.toPrettyString() + "\n").getBytes(StandardCharsets.UTF_8));
+    return file;
   }
 
   /** JSON knows no NaN: a measure that nothing was counted for is null. */

@@ -82,7 +82,8 @@ final class GuideLayers {
     String features = features(finest);
     String regions = null;
     for (int i = 0; i < config.layers(); i++) {
-      String pixels = pyramid[LEVELS - 1 - i % (LEVELS - 1)].rows();
+      Map2d level = pyramid[LEVELS - 1 - i % (LEVELS - 1)];
+      String pixels = layers.within("ria." + i, level::rows);
       regions = regionLayer(i, pixels, regions, words, padding);
     }
     return heads(regions, features, finest);
@@ -169,7 +170,7 @@ final class GuideLayers {
     int dm = config.maskDim();
     int groups = config.normGroups();
     long pixels = (long) finest.height * finest.width;
-    String x = finest.channelsFirst();
+    String x = layers.within("mask_conv", finest::channelsFirst);
     String conv =
         layers.within(
             "mask_conv",
@@ -201,7 +202,10 @@ final class GuideLayers {
     int d = config.dim();
     int heads = config.heads();
     String gathered = layers.within("ria." + i, () -> gather(pixels, before));
-    String sum = before == null ? gathered : layers.node("Add", before, gathered);
+    String sum =
+        before == null
+            ? gathered
+            : layers.within("ria_norm." + i, () -> layers.node("Add", before, gathered));
     String among = layers.layerNormSingle(sum, "ria_norm." + i, EPS);
     String told =
         layers.within(
@@ -214,7 +218,8 @@ final class GuideLayers {
               return layers.single(
                   layers.linear(layers.gelu(layers.linear(all, "mlp.0")), "mlp.2"));
             });
-    return layers.layerNormSingle(layers.node("Add", among, told), "rla_norm." + i, EPS);
+    String both = layers.within("rla_norm." + i, () -> layers.node("Add", among, told));
+    return layers.layerNormSingle(both, "rla_norm." + i, EPS);
   }
 
   /** F32 (B, P, D) from pixels (B, N, D): one head, learnt queries plus the regions so far. */
@@ -241,11 +246,9 @@ final class GuideLayers {
   private Outputs heads(String regions, String features, Map2d finest) {
     Layers exact = layers.inSingle();
     String logits = exact.linear(regions, "region_head"); // (B, P, 1)
-    String filters =
-        exact.linear(exact.relu(exact.linear(regions, "mask_embed.0")), "mask_embed.2");
+    String filters = exact.linear(activated(exact, regions, "mask_embed"), "mask_embed.2");
     String mean = exact.within("heads", () -> exact.mean(regions, 1, false));
-    String pooled =
-        exact.linear(exact.relu(exact.linear(mean, "no_target_head.0")), "no_target_head.2");
+    String pooled = exact.linear(activated(exact, mean, "no_target_head"), "no_target_head.2");
     String mask =
         layers.within(
             "heads",
@@ -255,7 +258,7 @@ final class GuideLayers {
               String flat = layers.node("MatMul", layers.compute(filter), features);
               return layers.reshape(layers.single(flat), -1, finest.height, finest.width);
             });
-    String negative = config.maskEvidence() ? exact.node("Add", pooled, evidence(mask)) : pooled;
+    String negative = config.maskEvidence() ? withEvidence(pooled, mask) : pooled;
     return layers.within(
         "heads",
         () ->
@@ -265,6 +268,17 @@ final class GuideLayers {
                 finest.width,
                 exact.node("Squeeze", logits, graph.longs(2)),
                 exact.node("Squeeze", negative, graph.longs(1))));
+  }
+
+  /** The first layer of a head of two, and its ReLU, which is the head's module 1. */
+  private String activated(Layers exact, String x, String head) {
+    String inner = exact.linear(x, head + ".0");
+    return exact.within(head + ".1", () -> exact.relu(inner));
+  }
+
+  private String withEvidence(String pooled, String mask) {
+    String told = evidence(mask);
+    return layers.within("heads", () -> layers.inSingle().node("Add", pooled, told));
   }
 
   /** (B, 1): what the highest logit of the mask says of there being a target. */

@@ -9,7 +9,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 import org.deixis.backend.Backend;
+import org.deixis.core.AtomicWrite;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 import org.deixis.core.Shape;
 import org.deixis.data.TextTokenizer;
 import org.deixis.io.HostTensor;
@@ -120,7 +122,7 @@ public record ModelFolder(GuideModel model, TextTokenizer tokenizer) implements 
     Path fresh = null;
     try {
       Files.createDirectories(target.getParent());
-      fresh = Files.createTempDirectory(target.getParent(), "." + target.getFileName());
+      fresh = Files.createDirectory(AtomicWrite.temporaryFor(target));
       Files.write(fresh.resolve(CONFIG), model.config().toJson());
       Files.write(fresh.resolve(TOKENIZER), tokenizer.toJson());
       List<HostTensor> tensors = new ArrayList<>();
@@ -130,7 +132,7 @@ public record ModelFolder(GuideModel model, TextTokenizer tokenizer) implements 
       Safetensors.write(fresh.resolve(WEIGHTS), tensors, Map.of("format", "pt"));
       swap(fresh, target);
     } catch (IOException e) {
-      throw new InputException(folder + ": cannot be written: " + e.getMessage(), e);
+      throw new InputException(folder + ": cannot be written: " + Reason.of(e), e);
     } finally {
       if (fresh != null) {
         delete(fresh);
@@ -145,7 +147,7 @@ public record ModelFolder(GuideModel model, TextTokenizer tokenizer) implements 
     try (Stream<Path> files = Files.list(folder)) {
       return files.findAny().isEmpty();
     } catch (IOException e) {
-      throw new InputException(folder + ": cannot be read: " + e.getMessage(), e);
+      throw new InputException(folder + ": cannot be read: " + Reason.of(e), e);
     }
   }
 
@@ -155,7 +157,7 @@ public record ModelFolder(GuideModel model, TextTokenizer tokenizer) implements 
       Files.move(fresh, target);
       return;
     }
-    Path old = Files.createTempDirectory(target.getParent(), "." + target.getFileName() + "-old");
+    Path old = Files.createDirectory(AtomicWrite.temporaryFor(target));
     Path kept = old.resolve("model");
     Files.move(target, kept);
     try {
@@ -177,7 +179,7 @@ public record ModelFolder(GuideModel model, TextTokenizer tokenizer) implements 
         Files.delete(file);
       }
     } catch (IOException e) {
-      throw new InputException(folder + ": cannot be removed: " + e.getMessage(), e);
+      throw new InputException(folder + ": cannot be removed: " + Reason.of(e), e);
     }
   }
 

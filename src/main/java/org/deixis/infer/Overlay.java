@@ -1,10 +1,5 @@
 package org.deixis.infer;
 
-import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
-import org.deixis.core.InputException;
 import org.deixis.data.BitMask;
 import org.deixis.data.RgbImage;
 
@@ -60,17 +55,5 @@ public final class Overlay {
 
   private static boolean outside(BitMask m, int y, int x) {
     return y >= 0 && x >= 0 && y < m.height() && x < m.width() && m.data()[y * m.width() + x] == 0;
-  }
-
-  /** Writes the bytes of a PNG under another name first, then renames it. */
-  public static void write(Path file, byte[] png) {
-    Path temporary = file.resolveSibling(file.getFileName() + ".partial");
-    try {
-      Files.write(temporary, png);
-      Files.move(
-          temporary, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
-    } catch (IOException e) {
-      throw new InputException("cannot write " + file + ": " + e.getMessage(), e);
-    }
   }
 }

@@ -2,6 +2,7 @@ package org.deixis.infer;
 
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.locks.ReadWriteLock;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
@@ -19,7 +20,6 @@ import org.deixis.model.bert.Tokens;
 import org.deixis.model.gres.GresConfig;
 import org.deixis.model.gres.GuideModel;
 import org.deixis.model.gres.PictureEncoding;
-import org.deixis.model.gres.Prediction;
 import org.deixis.model.gres.RegionGrid;
 import org.deixis.tensor.Tensor;
 
@@ -51,6 +51,7 @@ public final class Segmenter implements AutoCloseable {
   private final double expectNone;
   private final Backend backend;
   private final ModelFolder owned;
+  private final ForwardGraphs graphs;
   private final ReadWriteLock use = new ReentrantReadWriteLock();
   private boolean closed;
 
@@ -68,6 +69,7 @@ public final class Segmenter implements AutoCloseable {
     this.backend = backend;
     this.expectNone = expectNone;
     this.owned = owned;
+    graphs = new ForwardGraphs(backend, model);
   }
 
   /**
@@ -104,7 +106,10 @@ public final class Segmenter implements AutoCloseable {
     }
   }
 
-  /** Over a model at hand, in eval mode, which stays the caller's to close. */
+  /**
+   * Over a model at hand, in eval mode, which stays the caller's to close; close the segmenter
+   * before it.
+   */
   public static Segmenter of(
       GuideModel model, TextTokenizer tokenizer, Backend backend, double expectNone) {
     ModelFolder.checkVocabulary("segmenter", model.config(), tokenizer);
@@ -140,87 +145,93 @@ public final class Segmenter implements AutoCloseable {
     RgbImage sized = Images.resize(image, config.imageHeight(), config.imageWidth());
     int regions =
         config.adaptive() ? RegionGrid.regionsFor(Complexity.of(sized)) : config.regions();
-    List<Segmentation> found = new ArrayList<>();
+    List<Tokens> groups = new ArrayList<>();
+    for (int from = 0; from < ids.size(); from += AT_ONCE) {
+      groups.add(
+          Tokens.pad(ids.subList(from, Math.min(ids.size(), from + AT_ONCE)), tokenizer.padId()));
+    }
+    List<Logits> logits;
     use.readLock().lock();
     try {
       if (closed) {
         throw new IllegalStateException("this segmenter is closed");
       }
-      if (phrases.isEmpty()) {
-        return found;
-      }
-      try (Scope scope = Scope.open()) {
-        PictureEncoding encoding =
-            model.encodePictures(
-                Tensor.bytes(backend, sized.data(), 1, sized.height(), sized.width(), 3));
-        for (int from = 0; from < phrases.size(); from += AT_ONCE) {
-          int to = Math.min(phrases.size(), from + AT_ONCE);
-          found.addAll(
-              some(image, encoding, phrases.subList(from, to), ids.subList(from, to), regions));
-        }
-      }
-      return found;
+      logits = groups.isEmpty() ? List.of() : logits(sized, groups, regions);
     } finally {
       use.readLock().unlock();
     }
-  }
-
-  private List<Segmentation> some(
-      RgbImage image, PictureEncoding encoding, List<String> phrases, List<int[]> ids, int wanted) {
-    float[] logits;
-    float[] regions;
-    float[] negatives;
-    int rows;
-    int columns;
-    int count;
-    try (Scope scope = Scope.open()) {
-      Tokens tokens = Tokens.pad(ids, tokenizer.padId());
-      Prediction p = model.predict(encoding, model.upload(tokens), wanted);
-      logits = p.mask().toFloats();
-      regions = p.regionLogits().toFloats();
-      negatives = p.isNegative().toFloats();
-      rows = p.mask().dim(1);
-      columns = p.mask().dim(2);
-      count = p.regions();
-    }
     List<Segmentation> found = new ArrayList<>();
-    for (int i = 0; i < phrases.size(); i++) {
-      int size = rows * columns;
-      float[] own = java.util.Arrays.copyOfRange(logits, i * size, (i + 1) * size);
-      BitMask drawn = MaskUpsampling.positive(own, rows, columns, image.height(), image.width());
-      double none = sigmoid(negatives[i]);
-      boolean says = none >= expectNone;
-      BitMask mask = says ? BitMask.empty(image.height(), image.width()) : drawn;
-      List<Double> probabilities = new ArrayList<>();
-      for (int r = 0; r < count; r++) {
-        probabilities.add(sigmoid(regions[i * count + r]));
+    for (Logits group : logits) {
+      for (int i = 0; i < group.negatives().length; i++) {
+        found.add(segmentation(image, phrases.get(found.size()), group, i));
       }
-      found.add(
-          new Segmentation(
-              phrases.get(i),
-              mask,
-              drawn,
-              none,
-              says,
-              List.copyOf(probabilities),
-              RegionGrid.of(count).rows(),
-              mask.boundingBox(),
-              Components.boxes(mask, SMALLEST_PART)));
     }
     return found;
+  }
+
+  /** Of each group of phrases; the picture is encoded once. */
+  private List<Logits> logits(RgbImage sized, List<Tokens> groups, int regions) {
+    List<Logits> replayed = graphs.available() ? graphs.logits(sized, groups, regions) : null;
+    if (replayed != null) {
+      return replayed;
+    }
+    List<Logits> logits = new ArrayList<>();
+    try (Scope scope = Scope.open()) {
+      PictureEncoding encoding =
+          model.encodePictures(
+              Tensor.bytes(backend, sized.data(), 1, sized.height(), sized.width(), 3));
+      for (Tokens phrases : groups) {
+        try (Scope inner = Scope.open()) {
+          logits.add(Logits.of(model.predict(encoding, model.upload(phrases), regions)));
+        }
+      }
+    }
+    return logits;
+  }
+
+  private Segmentation segmentation(RgbImage image, String phrase, Logits logits, int i) {
+    int size = logits.rows() * logits.columns();
+    float[] own = Arrays.copyOfRange(logits.mask(), i * size, (i + 1) * size);
+    BitMask drawn =
+        MaskUpsampling.positive(
+            own, logits.rows(), logits.columns(), image.height(), image.width());
+    double none = sigmoid(logits.negatives()[i]);
+    boolean says = none >= expectNone;
+    BitMask mask = says ? BitMask.empty(image.height(), image.width()) : drawn;
+    int count = logits.count();
+    List<Double> probabilities = new ArrayList<>();
+    for (int r = 0; r < count; r++) {
+      probabilities.add(sigmoid(logits.regions()[i * count + r]));
+    }
+    return new Segmentation(
+        phrase,
+        mask,
+        drawn,
+        none,
+        says,
+        List.copyOf(probabilities),
+        RegionGrid.of(count).rows(),
+        mask.boundingBox(),
+        Components.boxes(mask, SMALLEST_PART));
   }
 
   private static double sigmoid(double x) {
     return 1 / (1 + Math.exp(-x));
   }
 
-  /** Waits for calls in progress, then frees what {@link #open} loaded. */
+  /** Graphs of the device kept at present, 0 where it has none. */
+  int graphs() {
+    return graphs.size();
+  }
+
+  /** Waits for calls in progress, then frees what {@link #open} loaded, and the graphs. */
   @Override
   public void close() {
     use.writeLock().lock();
     try {
       if (!closed) {
         closed = true;
+        graphs.close();
         if (owned != null) {
           owned.close();
         }

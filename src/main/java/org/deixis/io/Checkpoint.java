@@ -10,11 +10,18 @@ import org.deixis.core.Shape;
  * that were read before stay valid.
  */
 public interface Checkpoint extends AutoCloseable {
-  /** What a file says of one of its tensors. */
-  record Entry(DType dtype, Shape shape) {
-    /** Size of its values. */
-    public long bytes() {
-      return Math.multiplyExact(shape.size(), dtype.bytes());
+  /**
+   * What a file says of one of its tensors.
+   *
+   * @param dtype what it is read as, or null for a type that is listed and not read: complex
+   *     numbers, and floats of six and four bits
+   * @param type of its elements in the file, "F32", "U16", "F8_E4M3"
+   * @param bytes that its elements take in the file
+   */
+  record Entry(DType dtype, Shape shape, String type, long bytes) {
+    /** A tensor whose elements are stored as they are read. */
+    public Entry(DType dtype, Shape shape) {
+      this(dtype, shape, dtype.name(), Math.multiplyExact(shape.size(), dtype.bytes()));
     }
   }
 
@@ -28,7 +35,8 @@ public interface Checkpoint extends AutoCloseable {
    * The values of a tensor, contiguous.
    *
    * @throws IllegalArgumentException for a name that is not in {@link #entries}
-   * @throws org.deixis.core.InputException when the file is damaged there
+   * @throws org.deixis.core.InputException when the file is damaged there, or the type is only
+   *     listed
    */
   HostTensor read(String name);
 

@@ -14,6 +14,7 @@ import java.util.zip.ZipEntry;
 import java.util.zip.ZipOutputStream;
 import org.deixis.core.DType;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 import org.deixis.core.Shape;
 
 /**
@@ -53,7 +54,12 @@ public final class NpzWriter {
       }
     } catch (IOException e) {
       throw new InputException(
-          "cannot write " + file + ": " + e + "; free some space or choose another folder", e);
+          "cannot write "
+              + file
+              + ": "
+              + Reason.of(e)
+              + "; free some space or choose another folder",
+          e);
     }
   }
 

@@ -18,6 +18,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 
 /**
  * Writes an {@link OnnxGraph} as a file. The constants are streamed behind the graph's nodes as the
@@ -88,7 +89,12 @@ public final class OnnxFile {
       }
     } catch (IOException e) {
       throw new InputException(
-          "cannot write " + file + ": " + e + "; free some space or choose another folder", e);
+          "cannot write "
+              + file
+              + ": "
+              + Reason.of(e)
+              + "; free some space or choose another folder",
+          e);
     } finally {
       for (Part p : parts) {
         remove(p.temporary);
@@ -109,7 +115,7 @@ public final class OnnxFile {
     try {
       Files.deleteIfExists(temporary);
     } catch (IOException e) {
-      throw new InputException("cannot remove " + temporary + ": " + e.getMessage(), e);
+      throw new InputException("cannot remove " + temporary + ": " + Reason.of(e), e);
     }
   }
 

@@ -15,6 +15,7 @@ import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 
 /**
  * The safetensors format: eight bytes of header length, a JSON header, then the tensors' bytes.
@@ -112,7 +113,7 @@ public final class Safetensors {
           "cannot write "
               + file
               + ": "
-              + e.getMessage()
+              + Reason.of(e)
               + "; free some space or choose another folder",
           e);
     }

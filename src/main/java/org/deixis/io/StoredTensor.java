@@ -111,7 +111,9 @@ final class StoredTensor {
       Shape shape,
       boolean columnMajor) {
     long needed = shape.size();
-    if (needed > Long.MAX_VALUE / type.bytes() || needed * type.bytes() != bytes.length()) {
+    if (needed > Long.MAX_VALUE / type.bits()
+        || needed * type.bits() % 8 != 0
+        || needed * type.bits() / 8 != bytes.length()) {
       throw file.broken(
           where
               + " of type "
@@ -175,11 +177,11 @@ final class StoredTensor {
 
   /** Bytes of its elements as they are stored; an element that is seen twice counts twice. */
   long storedBytes() {
-    return shape.size() * type.bytes();
+    return shape.size() * type.bits() / 8;
   }
 
   Checkpoint.Entry entry() {
-    return new Checkpoint.Entry(type.dtype(), shape);
+    return new Checkpoint.Entry(type.dtype(), shape, type.name(), storedBytes());
   }
 
   /** Whether its elements lie in the file as they are read. */
@@ -195,6 +197,10 @@ final class StoredTensor {
 
   /** Its values: the file's own bytes where they lie as the engine wants them, else a copy. */
   HostTensor read(String name) {
+    if (type.dtype() == null) {
+      throw file.refused(
+          Lines.tensor(name) + " is of type " + type + ", which is listed and not read");
+    }
     long needed = shape.size() * Math.max(type.bytes(), type.dtype().bytes());
     if (needed > Integer.MAX_VALUE - 8) {
       throw file.refused(

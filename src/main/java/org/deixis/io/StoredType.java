@@ -5,45 +5,66 @@ import java.nio.ByteOrder;
 import org.deixis.core.DType;
 
 /**
- * Element types as files hold them. The engine has no unsigned types wider than a byte and no
- * eight-bit floats; those are read as the next type that holds all their values.
+ * Element types as files hold them, all that safetensors knows among them. The engine has no
+ * unsigned types wider than a byte and no eight-bit floats; those are read as the next type that
+ * holds all their values. What no type of the engine holds in an element of its own, complex
+ * numbers and floats of less than a byte, is listed and not read.
  */
 enum StoredType {
-  F64(8, DType.F64),
-  F32(4, DType.F32),
-  F16(2, DType.F16),
-  BF16(2, DType.BF16),
-  I64(8, DType.I64),
-  I32(4, DType.I32),
-  I16(2, DType.I16),
-  I8(1, DType.I8),
-  U8(1, DType.U8),
-  BOOL(1, DType.BOOL),
+  F64(64, DType.F64),
+  F32(32, DType.F32),
+  F16(16, DType.F16),
+  BF16(16, DType.BF16),
+  I64(64, DType.I64),
+  I32(32, DType.I32),
+  I16(16, DType.I16),
+  I8(8, DType.I8),
+  U8(8, DType.U8),
+  BOOL(8, DType.BOOL),
   /** Read as I32. */
-  U16(2, DType.I32),
+  U16(16, DType.I32),
   /** Read as I64. */
-  U32(4, DType.I64),
+  U32(32, DType.I64),
   /** Read as I64; a value of 2^63 and more is refused. */
-  U64(8, DType.I64),
+  U64(64, DType.I64),
   /** One sign bit, four of exponent, three of mantissa, no infinities; read as F16, exactly. */
-  F8_E4M3(1, DType.F16),
+  F8_E4M3(8, DType.F16),
   /** The upper byte of an F16; read as F16. */
-  F8_E5M2(1, DType.F16);
+  F8_E5M2(8, DType.F16),
+  /** As E4M3, half as large, and what would be -0 is the only NaN; read as F16, exactly. */
+  F8_E4M3FNUZ(8, DType.F16),
+  /** As E5M2, half as large, and what would be -0 is the only NaN; read as F16, exactly. */
+  F8_E5M2FNUZ(8, DType.F16),
+  /** An exponent alone, a scale of 2^-127 to 2^127; read as F32, exactly. */
+  F8_E8M0(8, DType.F32),
+  /** Two F32, listed only. */
+  C64(64, null),
+  /** Listed only, as the next ones. */
+  F6_E2M3(6, null),
+  F6_E3M2(6, null),
+  F4(4, null);
 
-  private final int bytes;
+  private static final byte NEGATIVE_ZERO = (byte) 0x80;
+
+  private final int bits;
   private final DType dtype;
 
-  StoredType(int bytes, DType dtype) {
-    this.bytes = bytes;
+  StoredType(int bits, DType dtype) {
+    this.bits = bits;
     this.dtype = dtype;
   }
 
-  /** Bytes of an element in the file. */
-  int bytes() {
-    return bytes;
+  /** Bits of an element in the file. */
+  int bits() {
+    return bits;
   }
 
-  /** What it is read as. */
+  /** Bytes of an element in the file, of a type that is read. */
+  int bytes() {
+    return bits / 8;
+  }
+
+  /** What it is read as, or null when it is listed only. */
   DType dtype() {
     return dtype;
   }
@@ -100,6 +121,9 @@ enum StoredType {
       case "uint64" -> U64;
       case "float8_e4m3fn" -> F8_E4M3;
       case "float8_e5m2" -> F8_E5M2;
+      case "float8_e4m3fnuz" -> F8_E4M3FNUZ;
+      case "float8_e5m2fnuz" -> F8_E5M2FNUZ;
+      case "float8_e8m0fnu" -> F8_E8M0;
       default -> null;
     };
   }
@@ -125,29 +149,58 @@ enum StoredType {
           }
           out.putLong(value);
         }
-        case F8_E4M3 -> out.putShort(e4m3(in.get()));
+        case F8_E4M3 -> {
+          byte bits8 = in.get();
+          out.putShort((bits8 & 0x7f) == 0x7f ? nan(bits8) : e4m3(bits8, 7));
+        }
+        case F8_E4M3FNUZ -> {
+          byte bits8 = in.get();
+          out.putShort(bits8 == NEGATIVE_ZERO ? nan(bits8) : e4m3(bits8, 8));
+        }
         case F8_E5M2 -> out.putShort((short) (in.get() << 8));
+        case F8_E5M2FNUZ -> {
+          byte bits8 = in.get();
+          out.putShort(bits8 == NEGATIVE_ZERO ? nan(bits8) : halfOfE5m2(bits8));
+        }
+        case F8_E8M0 -> out.putInt(e8m0(in.get() & 0xff));
         default -> throw new AssertionError(this);
       }
     }
     return out.flip();
   }
 
-  private static short e4m3(byte bits) {
+  private static short nan(byte bits) {
+    return (short) ((bits & 0x80) << 8 | 0x7e00);
+  }
+
+  /**
+   * @param bias of the exponent, 7 or 8; every value is normal in fp16 then
+   */
+  private static short e4m3(byte bits, int bias) {
     int sign = (bits & 0x80) << 8;
     int exponent = bits >> 3 & 0xf;
     int mantissa = bits & 7;
-    if (exponent == 15 && mantissa == 7) {
-      return (short) (sign | 0x7e00);
-    }
     if (exponent == 0) {
       if (mantissa == 0) {
         return (short) sign;
       }
-      // Subnormal, mantissa * 2^-9: every such value is normal in fp16.
+      // Subnormal, mantissa * 2^(-2 - bias).
       int shift = Integer.numberOfLeadingZeros(mantissa) - 28;
-      return (short) (sign | (9 - shift) << 10 | (mantissa << shift & 7) << 7);
+      return (short) (sign | (16 - bias - shift) << 10 | (mantissa << shift & 7) << 7);
     }
-    return (short) (sign | exponent + 8 << 10 | mantissa << 7);
+    return (short) (sign | exponent + 15 - bias << 10 | mantissa << 7);
+  }
+
+  /** Half of the E5M2 float of these bits, which fp16 holds with its longer subnormals. */
+  private static short halfOfE5m2(byte bits) {
+    int sign = (bits & 0x80) << 8;
+    int magnitude = bits & 0x7f;
+    int half = magnitude < 8 ? magnitude << 7 : (magnitude << 8) - (1 << 10);
+    return (short) (sign | half);
+  }
+
+  /** The bits of the F32 2^(exponent - 127). */
+  private static int e8m0(int exponent) {
+    return exponent == 255 ? 0x7fc00000 : exponent == 0 ? 1 << 22 : exponent << 23;
   }
 }

@@ -2,32 +2,17 @@ package org.deixis.train;
 
 import java.util.ArrayList;
 import java.util.HashSet;
-import java.util.Iterator;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.Set;
 import java.util.function.Consumer;
 import org.deixis.backend.Array;
 import org.deixis.backend.Backend;
-import org.deixis.backend.Graphs;
-import org.deixis.backend.Scope;
-import org.deixis.core.Env;
+import org.deixis.backend.GraphCache;
 import org.deixis.data.Batch;
 import org.deixis.model.gres.GuideModel;
 
-/**
- * Training steps as graphs of the device, one for each shape of step. The first step of a shape
- * runs as it is, which compiles and plans what it needs; the second is captured; from then on its
- * graph is launched. At most {@code DEIXIS_GRAPHS} (default {@value #MOST}, 0 for none) are kept,
- * and the one that was not used for longest makes room.
- */
+/** Training steps as graphs of the device, one for each shape of step; see {@link GraphCache}. */
 final class StepGraphs implements AutoCloseable {
-  static final int MOST = 16;
-
-  /** Shapes remembered as seen; loaders that pad to the longest phrase give some dozens. */
-  private static final int MOST_SEEN = 1_024;
-
   /**
    * What decides which calls a step makes with which arguments.
    *
@@ -38,20 +23,10 @@ final class StepGraphs implements AutoCloseable {
   /** Of one micro-batch. */
   record Size(int images, int expressions, int tokens, int height, int width, int regions) {}
 
-  private record Captured(Graphs.Graph graph, List<MicroBatch> arrays) {
-    void close() {
-      graph.close();
-      release(arrays);
-    }
-  }
-
   private final Backend backend;
   private final GuideModel model;
-  private final Graphs graphs;
-  private final int most;
   private final Consumer<List<MicroBatch>> work;
-  private final Map<Key, Captured> captured = new LinkedHashMap<>(16, 0.75f, true);
-  private final Set<Key> seen = new HashSet<>();
+  private final GraphCache<Key, List<MicroBatch>> graphs;
   private final Set<List<Integer>> sizes = new HashSet<>();
 
   /**
@@ -61,18 +36,17 @@ final class StepGraphs implements AutoCloseable {
     this.backend = backend;
     this.model = model;
     this.work = work;
-    most = Env.getInt("GRAPHS", MOST, 0);
-    graphs = most > 0 ? backend.graphs() : null;
+    graphs = new GraphCache<>(backend, GraphCache.most());
   }
 
   /** Whether the device has graphs and they are wanted. */
   boolean available() {
-    return graphs != null;
+    return graphs.available();
   }
 
   /** Graphs kept at present. */
   int size() {
-    return captured.size();
+    return graphs.size();
   }
 
   /**
@@ -82,33 +56,46 @@ final class StepGraphs implements AutoCloseable {
    *     them before the next step
    */
   List<MicroBatch> run(Key key, List<Batch> batches) {
-    Captured found = captured.get(key);
-    if (found != null) {
+    Batch first = batches.get(0);
+    // A model may keep tables for a size of picture: no part of the step's own memory.
+    List<Integer> size = List.of(first.height(), first.width());
+    try {
+      List<MicroBatch> done = graphs.run(key, !sizes.contains(size), new Step(batches));
+      sizes.add(size);
+      return done;
+    } catch (RuntimeException e) {
+      model.clearGradients();
+      throw e;
+    }
+  }
+
+  private final class Step implements GraphCache.Work<List<MicroBatch>> {
+    private final List<Batch> batches;
+
+    Step(List<Batch> batches) {
+      this.batches = batches;
+    }
+
+    @Override
+    public List<MicroBatch> make() {
+      return upload(backend, model, batches);
+    }
+
+    @Override
+    public void fill(List<MicroBatch> arrays) {
       for (int i = 0; i < batches.size(); i++) {
-        found.arrays.get(i).set(model, batches.get(i));
+        arrays.get(i).set(model, batches.get(i));
       }
-      found.graph.launch();
-      return found.arrays;
     }
-    if (seen.contains(key)) {
-      return capture(key, batches);
+
+    @Override
+    public void run(List<MicroBatch> arrays) {
+      work.accept(arrays);
     }
-    if (seen.size() >= MOST_SEEN) {
-      seen.clear();
-    }
-    // A scope of its own, so that a step that does not fit leaves nothing in use.
-    try (Scope scope = Scope.open()) {
-      List<MicroBatch> arrays = upload(backend, model, batches);
-      Batch first = batches.get(0);
-      if (sizes.add(List.of(first.height(), first.width()))) {
-        // A model may keep tables for a size of picture: no part of the step's own memory.
-        work.accept(arrays);
-      } else {
-        graphs.warmUp(() -> work.accept(arrays));
-      }
-      seen.add(key);
-      arrays.forEach(m -> m.arrays().forEach(scope::keep));
-      return arrays;
+
+    @Override
+    public List<Array> all(List<MicroBatch> arrays) {
+      return arrays.stream().flatMap(m -> m.arrays().stream()).toList();
     }
   }
 
@@ -118,39 +105,9 @@ final class StepGraphs implements AutoCloseable {
     return arrays;
   }
 
-  private List<MicroBatch> capture(Key key, List<Batch> batches) {
-    while (captured.size() >= most) {
-      Iterator<Captured> oldest = captured.values().iterator();
-      Captured leaving = oldest.next();
-      oldest.remove();
-      leaving.close();
-    }
-    List<MicroBatch> arrays;
-    try (Scope scope = Scope.open()) {
-      arrays = upload(backend, model, batches);
-      arrays.forEach(m -> m.arrays().forEach(Scope::detach));
-    }
-    Graphs.Graph graph;
-    try {
-      graph = graphs.capture(() -> work.accept(arrays));
-    } catch (RuntimeException e) {
-      release(arrays);
-      model.clearGradients();
-      throw e;
-    }
-    captured.put(key, new Captured(graph, arrays));
-    graph.launch();
-    return arrays;
-  }
-
-  private static void release(List<MicroBatch> arrays) {
-    arrays.forEach(m -> m.arrays().forEach(Array::release));
-  }
-
   /** Gives up all graphs and their memory. */
   @Override
   public void close() {
-    captured.values().forEach(Captured::close);
-    captured.clear();
+    graphs.close();
   }
 }

@@ -6,6 +6,7 @@ import java.nio.file.Path;
 import org.deixis.backend.AdamW;
 import org.deixis.core.DType;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 import org.deixis.data.AugmentConfig;
 import org.deixis.model.gres.GresLoss;
 import org.deixis.model.gres.JsonRecord;
@@ -111,10 +112,10 @@ public record TrainConfig(
   /** The demo's recipe: everything from scratch on simple scenes. */
   public static final TrainConfig DEMO =
       new TrainConfig(
-          16,
+          12,
           2,
           1,
-          3_000,
+          2_600,
           1e-3,
           1,
           0.02,
@@ -226,7 +227,7 @@ public record TrainConfig(
     try {
       return JsonRecord.read(file.toString(), Files.readAllBytes(file), defaults);
     } catch (IOException e) {
-      throw new InputException("cannot read " + file + ": " + e, e);
+      throw new InputException("cannot read " + file + ": " + Reason.of(e), e);
     }
   }
 

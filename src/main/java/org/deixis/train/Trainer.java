@@ -13,7 +13,9 @@ import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.deixis.backend.Backend;
+import org.deixis.core.AtomicWrite;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 import org.deixis.data.Batch;
 import org.deixis.data.DataLoader;
 import org.deixis.data.Dataset;
@@ -41,7 +43,7 @@ import org.deixis.train.log.TensorBoardWriter;
 public final class Trainer {
   static final String CHECKPOINTS = "checkpoints";
   private static final String MODEL_CONFIG = "model";
-  private static final long STOP_SECONDS = 120;
+  private static final long STOP_SECONDS = 600;
 
   private final Backend backend;
   private final GuideModel model;
@@ -113,12 +115,17 @@ public final class Trainer {
     long told;
   }
 
+  /** Ends an evaluation when the run is to stop. */
+  private static final class Stopped extends RuntimeException {}
+
   /**
    * A step that the device was given.
    *
    * @param step its number, from 1
    * @param read whether losses and status are to be told
    * @param expressions trained on in this process, it included
+   * @param at when the device had been given it, in nanoseconds: the last step of a run is settled
+   *     sooner after its own start than others are, and would seem the fastest
    */
   private record Started(
       long step,
@@ -126,7 +133,8 @@ public final class Trainer {
       TrainingStep.Report report,
       boolean read,
       double rate,
-      long expressions) {}
+      long expressions,
+      long at) {}
 
   /** From the first step; the folder must hold no checkpoint. */
   public Outcome run() {
@@ -153,6 +161,9 @@ public final class Trainer {
         new Thread(
             () -> {
               stop = true;
+              if (console != null) {
+                console.printf("%nstopping after the step in progress%n");
+              }
               try {
                 // The virtual machine waits for this thread: the step in progress and its
                 // checkpoint get their time.
@@ -236,12 +247,14 @@ public final class Trainer {
   }
 
   private void writeConfig() {
+    Map<Path, byte[]> files = new LinkedHashMap<>();
+    files.put(folder.resolve("train.json"), config.toJson());
+    files.put(folder.resolve("config.json"), model.config().toJson());
+    AtomicWrite.files(files);
     try {
       Files.createDirectories(folder.resolve(CHECKPOINTS));
-      Files.write(folder.resolve("train.json"), config.toJson());
-      Files.write(folder.resolve("config.json"), model.config().toJson());
     } catch (IOException e) {
-      throw new InputException("cannot write into " + folder + ": " + e.getMessage(), e);
+      throw new InputException("cannot write into " + folder + ": " + Reason.of(e), e);
     }
   }
 
@@ -254,16 +267,18 @@ public final class Trainer {
     try (TrainingStep step = new TrainingStep(backend, model, config.loss(), s.optimizer)) {
       while (s.step < config.steps() && !stop) {
         List<Batch> batches = batches(s);
-        boolean read = (s.step + 1) % config.logEvery() == 0 || s.step + 1 == config.steps();
+        boolean more = s.step + 1 < config.steps();
+        boolean save = more && (s.step + 1) % config.saveEvery() == 0;
+        // A checkpoint takes the place of an older one: never with a loss that nobody looked at.
+        boolean read = (s.step + 1) % config.logEvery() == 0 || !more || save;
         double rate = config.rate() * rates.factor(s.step);
         TrainingStep.Report report = step.start(s.step, batches, rate, read, s.mining != null);
+        long at = System.nanoTime();
         s.step++;
         batches.forEach(s.loader::recycle);
         // The device is at work on this step while the one before is looked at.
         settle(s);
-        s.started = new Started(s.step, batches, report, read, rate, s.expressions);
-        boolean more = s.step < config.steps();
-        boolean save = more && s.step % config.saveEvery() == 0;
+        s.started = new Started(s.step, batches, report, read, rate, s.expressions, at);
         boolean evaluate = more && config.evalEvery() > 0 && s.step % config.evalEvery() == 0;
         if (save || evaluate) {
           settle(s);
@@ -275,7 +290,9 @@ public final class Trainer {
           step.close(); // the memory that graphs hold serves the evaluation meanwhile
           evaluate(s);
         }
-        bar.update(s.step, s.note);
+        if (more) {
+          bar.update(s.step, s.note);
+        }
       }
       settle(s);
     }
@@ -284,6 +301,12 @@ public final class Trainer {
     double seconds = (System.nanoTime() - begun) / 1e9;
     save(s);
     boolean complete = s.step >= config.steps();
+    if (!complete && console != null) {
+      // Here rather than by the caller: the process ends as soon as this run has.
+      console.printf(
+          "stopped after %d steps: %s; go on with --resume and the same --data and --out%n",
+          s.step, s.lastCheckpoint);
+    }
     if (complete) {
       if (config.calibrate() > 0) {
         double shift = Calibration.run(model, tokenizer, backend, first(train, config.calibrate()));
@@ -320,9 +343,8 @@ public final class Trainer {
     }
     if (done.read) {
       check(s, done);
-      long now = System.nanoTime();
-      s.note = log(s, done, (done.expressions - s.told) / ((now - s.marked) / 1e9));
-      s.marked = now;
+      s.note = log(s, done, (done.expressions - s.told) / ((done.at - s.marked) / 1e9));
+      s.marked = done.at;
       s.told = done.expressions;
     }
   }
@@ -354,9 +376,13 @@ public final class Trainer {
                 : broken.size() + " parameters not finite, first " + broken.get(0),
             done.batches.get(0).samples()[0].phrase(),
             done.batches.get(0).samples()[0].imagePath(),
-            s.lastCheckpoint == null
-                ? "no checkpoint yet"
-                : "last good checkpoint " + s.lastCheckpoint));
+            lastCheckpoint(s)));
+  }
+
+  private static String lastCheckpoint(Session s) {
+    return s.lastCheckpoint == null
+        ? "no checkpoint yet"
+        : "last good checkpoint " + s.lastCheckpoint;
   }
 
   private String log(Session s, Started done, double perSecond) {
@@ -383,7 +409,14 @@ public final class Trainer {
         backend.memory().stats().peak() >> 20);
   }
 
+  /** Never of weights that are no numbers, before which the last good checkpoint would give way. */
   private void save(Session s) {
+    List<String> broken = s.optimizer.notFinite();
+    if (!broken.isEmpty()) {
+      throw new TrainingFault(
+          "training stopped at step %d: %d parameters not finite, first %s; %s; lower --lr or raise the warm-up, then --resume"
+              .formatted(s.step, broken.size(), broken.get(0), lastCheckpoint(s)));
+    }
     Path checkpoints = folder.resolve(CHECKPOINTS);
     Path file = TrainingCheckpoint.file(checkpoints, s.step);
     Map<String, String> metadata = new LinkedHashMap<>();
@@ -411,8 +444,22 @@ public final class Trainer {
     model.training(false);
     Dataset part =
         config.evalExpressions() > 0 ? first(validation, config.evalExpressions()) : validation;
-    Metrics metrics =
-        Evaluator.run(Segmenter.of(model, tokenizer, backend, Segmenter.EXPECT_NONE), part, null);
+    Metrics metrics;
+    try (Segmenter segmenter = Segmenter.of(model, tokenizer, backend, Segmenter.EXPECT_NONE)) {
+      metrics =
+          Evaluator.run(
+              segmenter,
+              part,
+              (done, sample, picture, truth, found, iou) -> {
+                if (stop) {
+                  throw new Stopped();
+                }
+              });
+    } catch (Stopped e) {
+      return; // the checkpoint that ends the run cannot wait for thousands of pictures
+    } finally {
+      model.training(true);
+    }
     Map<String, Object> values = new LinkedHashMap<>();
     metrics
         .values()
@@ -422,7 +469,6 @@ public final class Trainer {
               s.events.scalar("val/" + name, s.step, v);
             });
     s.log.write(s.step, values);
-    model.training(true);
   }
 
   private static Dataset first(Dataset all, int n) {

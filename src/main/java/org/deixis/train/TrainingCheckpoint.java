@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 import org.deixis.core.Shape;
 import org.deixis.data.DataLoader;
 import org.deixis.io.HostTensor;
@@ -127,7 +128,7 @@ final class TrainingCheckpoint {
           .sorted(Comparator.comparing(f -> f.getFileName().toString()))
           .toList();
     } catch (IOException e) {
-      throw new InputException("cannot list " + folder + ": " + e.getMessage(), e);
+      throw new InputException("cannot list " + folder + ": " + Reason.of(e), e);
     }
   }
 
@@ -139,7 +140,7 @@ final class TrainingCheckpoint {
         Files.delete(all.get(i));
       } catch (IOException e) {
         throw new InputException(
-            "cannot delete the old checkpoint " + all.get(i) + ": " + e.getMessage(), e);
+            "cannot delete the old checkpoint " + all.get(i) + ": " + Reason.of(e), e);
       }
     }
   }

@@ -12,13 +12,14 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import org.deixis.backend.Backend;
+import org.deixis.core.AtomicWrite;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 import org.deixis.data.Dataset;
 import org.deixis.data.TextTokenizer;
 import org.deixis.eval.Evaluator;
 import org.deixis.eval.Metrics;
 import org.deixis.eval.MetricsFile;
-import org.deixis.infer.Overlay;
 import org.deixis.infer.Segmenter;
 import org.deixis.model.gres.GuideModel;
 import org.deixis.train.log.MetricsLog;
@@ -103,7 +104,7 @@ public final class TrainingReport {
     Path file = folder.resolve("report.html");
     report.write(file);
     if (!samples.isEmpty()) {
-      Overlay.write(
+      AtomicWrite.bytes(
           folder.resolve("gallery.png"),
           ContactSheet.png(samples.subList(0, Math.min(SHEET, samples.size())), SHEET_COLUMNS));
     }
@@ -134,7 +135,7 @@ public final class TrainingReport {
       }
     } catch (IOException e) {
       throw new InputException(
-          "cannot read " + folder.resolve("train.json") + ": " + e.getMessage(), e);
+          "cannot read " + folder.resolve("train.json") + ": " + Reason.of(e), e);
     }
     return values;
   }

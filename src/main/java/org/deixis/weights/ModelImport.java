@@ -8,8 +8,10 @@ import java.util.Collection;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.function.Consumer;
 import org.deixis.backend.Backend;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 import org.deixis.core.Shape;
 import org.deixis.data.TextTokenizer;
 import org.deixis.infer.ModelFolder;
@@ -89,13 +91,14 @@ public final class ModelImport {
   }
 
   /**
-   * Writes the folder under a temporary name and renames it.
+   * Writes the folder under a temporary name, has it checked, and renames it.
    *
    * @param folder must not be there yet, or be empty
    * @param seed of the parameters that no checkpoint has
+   * @param check is given the folder under its temporary name; where it throws, nothing stays
    * @throws InputException when it cannot be written
    */
-  public void write(Path folder, TextTokenizer tokenizer, long seed) {
+  public void write(Path folder, TextTokenizer tokenizer, long seed, Consumer<Path> check) {
     ModelFolder.checkVocabulary("tokenizer", config, tokenizer);
     Path target = folder.toAbsolutePath();
     Path partial = target.resolveSibling("." + target.getFileName() + ".partial");
@@ -109,10 +112,11 @@ public final class ModelImport {
       Files.write(partial.resolve(ModelFolder.TOKENIZER), tokenizer.toJson());
       Safetensors.write(
           partial.resolve(ModelFolder.WEIGHTS), tensors(seed), Map.of("format", "pt"));
+      check.accept(partial);
       Files.deleteIfExists(target);
       Files.move(partial, target);
     } catch (IOException e) {
-      throw new InputException(folder + ": cannot be written: " + e.getMessage(), e);
+      throw new InputException(folder + ": cannot be written: " + Reason.of(e), e);
     } finally {
       remove(partial);
     }
@@ -132,7 +136,7 @@ public final class ModelImport {
       }
       Files.deleteIfExists(partial);
     } catch (IOException e) {
-      throw new InputException(partial + ": cannot be removed: " + e.getMessage(), e);
+      throw new InputException(partial + ": cannot be removed: " + Reason.of(e), e);
     }
   }
 

@@ -113,15 +113,19 @@ public final class NameMap {
     List<String> sources = new ArrayList<>();
     for (String known : KNOWN) {
       NameMap map = of(known);
-      if (!map.content.encoder.equals(encoder)
-          || !map.content.kind.isEmpty() && !map.content.kind.equals(kind)) {
-        continue;
+      if (map.content.encoder.equals(encoder) && map.isOfKind(kind)) {
+        sources.add(map.source());
+        if (map.knows(names)) {
+          return map;
+        }
       }
-      sources.add(map.source());
-      if (map.requires.stream().allMatch(p -> names.stream().anyMatch(n -> p.matcher(n).find()))
-          && map.forbids.stream()
-              .noneMatch(p -> names.stream().anyMatch(n -> p.matcher(n).find()))) {
-        return map;
+    }
+    for (String known : KNOWN) {
+      NameMap map = of(known);
+      if (map.content.encoder.equals(encoder) && !map.isOfKind(kind) && map.knows(names)) {
+        throw new InputException(
+            "%s: its names are those of %s, and the configuration's text.kind is %s; give a --config of kind %s"
+                .formatted(where, map.source(), kind, map.content.kind));
       }
     }
     throw new InputException(
@@ -133,6 +137,16 @@ public final class NameMap {
                 names.isEmpty() ? "" : ", the first is " + names.iterator().next()));
   }
 
+  private boolean isOfKind(String kind) {
+    return content.kind.isEmpty() || content.kind.equals(kind);
+  }
+
+  private boolean knows(Collection<String> names) {
+    return requires.stream().allMatch(p -> names.stream().anyMatch(n -> p.matcher(n).find()))
+        && forbids.stream().noneMatch(p -> names.stream().anyMatch(n -> p.matcher(n).find()));
+  }
+
+  /** What a user calls it: "timm Swin (0.9 and later)". */
   public String source() {
     return content.source;
   }

@@ -1,7 +1,6 @@
 package org.deixis.weights;
 
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -9,6 +8,7 @@ import org.deixis.autograd.Tape;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Scope;
 import org.deixis.core.InputException;
+import org.deixis.core.Shape;
 import org.deixis.infer.ModelFolder;
 import org.deixis.io.HostTensor;
 import org.deixis.io.Safetensors;
@@ -81,10 +81,14 @@ public final class Verification {
     HostTensor image = theirs.get(IMAGE);
     int h = config.imageHeight();
     int w = config.imageWidth();
-    if (image.shape().rank() != 4 || image.shape().dim(2) != h || image.shape().dim(3) != w) {
+    Shape shape = image.shape();
+    if (shape.rank() != 4
+        || shape.dim(0) < 1
+        || !shape.equals(Shape.of(shape.dim(0), 3, h, w))
+        || !image.dtype().isFloating()) {
       throw new InputException(
-          "%s: its picture is %s, the model takes %d×%d; give both the same --image-size"
-              .formatted(reference, image.shape(), h, w));
+          "%s: its picture is %s %s, the model takes (1, 3, %d, %d); give both the same --image-size"
+              .formatted(reference, image.dtype(), shape, h, w));
     }
     try (Swin swin = new Swin(source.part("vision"), config.swin(), h, w, random);
         Scope scope = Scope.open()) {
@@ -104,28 +108,49 @@ public final class Verification {
       Path reference,
       Map<String, HostTensor> theirs,
       Map<String, Double> off) {
-    long[] ids = need(reference, theirs, IDS).toLongs();
-    long[] mask = need(reference, theirs, MASK).toLongs();
-    int batch = theirs.get(IDS).shape().dim(0);
-    int tokens = ids.length / batch;
-    List<int[]> rows = new ArrayList<>();
-    for (int b = 0; b < batch; b++) {
-      int length = 0;
-      while (length < tokens && mask[b * tokens + length] != 0) {
-        length++;
-      }
-      int[] row = new int[length];
-      for (int i = 0; i < length; i++) {
-        row[i] = Math.toIntExact(ids[b * tokens + i]);
-      }
-      rows.add(row);
+    Shape shape = need(reference, theirs, IDS).shape();
+    if (shape.rank() != 2 || shape.size() == 0 || shape.dim(1) > config.text().maxTokens()) {
+      throw new InputException(
+          "%s: %s is %s; phrases by tokens are needed, at most %d of those"
+              .formatted(reference, IDS, shape, config.text().maxTokens()));
     }
+    int[] ids = numbers(reference, theirs, IDS, shape, config.text().vocab());
+    int[] mask = numbers(reference, theirs, MASK, shape, 2);
+    for (int row = 0; row < shape.dim(0); row++) {
+      if (mask[row * shape.dim(1)] == 0) {
+        throw new InputException(
+            "%s: %s of phrase %d begins with padding; tokens come first"
+                .formatted(reference, MASK, row));
+      }
+    }
+    Tokens tokens = new Tokens(ids, mask, shape.dim(0), shape.dim(1));
     try (TextEncoder encoder = new TextEncoder(source.part("text"), config.text(), random);
         Scope scope = Scope.open()) {
-      float[] ours =
-          encoder.forward(encoder.upload(Tokens.pad(rows, config.text().padId()))).toFloats();
+      float[] ours = encoder.forward(encoder.upload(tokens)).toFloats();
       compare(reference, theirs, HIDDEN, ours, mask, off);
     }
+  }
+
+  /** Whole numbers of that shape, each at least 0 and below {@code end}. */
+  private static int[] numbers(
+      Path reference, Map<String, HostTensor> theirs, String name, Shape shape, int end) {
+    HostTensor t = need(reference, theirs, name);
+    if (!t.shape().equals(shape) || t.dtype().isFloating()) {
+      throw new InputException(
+          "%s: %s is %s %s; whole numbers of shape %s are needed"
+              .formatted(reference, name, t.dtype(), t.shape(), shape));
+    }
+    long[] values = t.toLongs();
+    int[] numbers = new int[values.length];
+    for (int i = 0; i < values.length; i++) {
+      if (values[i] < 0 || values[i] >= end) {
+        throw new InputException(
+            "%s: %s holds %d; 0 to %d fit the model"
+                .formatted(reference, name, values[i], end - 1));
+      }
+      numbers[i] = (int) values[i];
+    }
+    return numbers;
   }
 
   private static HostTensor need(Path reference, Map<String, HostTensor> theirs, String name) {
@@ -145,10 +170,10 @@ public final class Verification {
       Map<String, HostTensor> theirs,
       String name,
       float[] ours,
-      long[] mask,
+      int[] mask,
       Map<String, Double> off) {
     float[] expected = need(reference, theirs, name).toFloats();
-    if (expected.length != ours.length) {
+    if (expected.length != ours.length || !theirs.get(name).dtype().isFloating()) {
       throw new InputException(
           "%s: %s is %s, and ours has %d values; is it of this configuration?"
               .formatted(reference, name, theirs.get(name).shape(), ours.length));

@@ -105,10 +105,9 @@ public final class WeightImport {
     if (source.equals(shape)) {
       return;
     }
-    boolean table = name.endsWith(TABLE) && source.rank() == 2 && source.dim(1) == shape.dim(1);
-    boolean resizable = table && side(source) > 0 && side(shape) > 0;
-    boolean cut =
-        name.equals(POSITIONS) && source.dim(0) > shape.dim(0) && source.dim(1) == shape.dim(1);
+    boolean table = source.rank() == 2 && shape.rank() == 2 && source.dim(1) == shape.dim(1);
+    boolean resizable = table && name.endsWith(TABLE) && side(source) > 0 && side(shape) > 0;
+    boolean cut = table && name.equals(POSITIONS) && source.dim(0) > shape.dim(0);
     if (resizable) {
       resizedWindow = (side(source) + 1) / 2;
     }
@@ -133,10 +132,10 @@ public final class WeightImport {
     return pieces.size() == 1 ? first : first.with(0, rows);
   }
 
-  /** Rows of a square table's grid, or 0 where it is not square. */
+  /** Rows of a square table's grid, 2·window − 1, or 0 where it is none of a square window. */
   private static int side(Shape table) {
     int side = (int) Math.round(Math.sqrt(table.dim(0)));
-    return side * side == table.dim(0) ? side : 0;
+    return side * side == table.dim(0) && side % 2 == 1 ? side : 0;
   }
 
   /** Whether the checkpoint has the parameter. */

@@ -47,6 +47,33 @@ class BenchReportTest {
   }
 
   @Test
+  void filesOfOneRunBecomeOne() throws IOException {
+    BenchReport one = report();
+    one.failed().add("a row: why");
+    BenchReport two =
+        new BenchReport(
+            Map.of("machine", "a machine, 2 cores", "dtype", "f32", "java", "17"),
+            Map.of("gbs", 41.0),
+            List.of(Row.of(Row.Group.INFERENCE, "a mask", "s", 1)),
+            List.of("another: why"));
+    List<Path> files = List.of(dir.resolve("one"), dir.resolve("two"));
+    BenchReport all = BenchReport.together(files, List.of(one, two));
+    BenchReport read = BenchReport.read(all.write(dir));
+    assertEquals(all, read);
+    assertEquals(4, read.rows().size());
+    assertEquals(List.of("a row: why", "another: why"), read.failed());
+    assertEquals(Map.of("gflops", 400.0, "gbs", 41.0), read.limits());
+    assertEquals("17", read.about().get("java"));
+    assertTrue(
+        MarkdownTable.of(read, MarkdownTable.Part.SUMMARY).contains("Not measured: another: why"));
+    two.about().put("dtype", "f16");
+    String message =
+        assertThrows(InputException.class, () -> BenchReport.together(files, List.of(one, two)))
+            .getMessage();
+    assertTrue(message.contains("two is of dtype 'f16'"), message);
+  }
+
+  @Test
   void aRatioAboveOneMeansThatTheEngineIsAhead() {
     assertEquals(1.5, row(Row.Group.TRAINING, "", "pictures/s", 30, 20).ratio(Row.PYTORCH));
     assertEquals(0.5, row(Row.Group.OPERATIONS, "", "s", 0.002, 0.001).ratio(Row.PYTORCH));

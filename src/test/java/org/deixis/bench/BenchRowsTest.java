@@ -23,6 +23,7 @@ import org.deixis.model.swin.WindowRule;
 import org.deixis.testing.CudaHost;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.openjdk.jmh.annotations.Param;
 
 /** Rows that the bench makes, at shapes that take no time. */
@@ -55,7 +56,7 @@ class BenchRowsTest {
       assertTrue(row.engine() > 0, row.name());
       double flops = row.more().get("flops");
       double bytes = row.more().get("bytes");
-      assertTrue(flops > 0 && bytes > 0, row.name());
+      assertTrue(flops >= 0 && bytes > 0, row.name()); // copies have no operations
       double limit =
           Math.max(
               flops / (report.limits().get("gflops") * 1e9),
@@ -116,6 +117,75 @@ class BenchRowsTest {
   void trainingStepsInHalfPrecisionOnTheStandInDriver() {
     assumeTrue(CudaHost.available(), "no g++");
     steps(CudaHost.backend(), DType.F16);
+  }
+
+  @Test
+  @Tag("cuda-host")
+  void inferenceOnTheStandInDriver() {
+    assumeTrue(CudaHost.available(), "no g++");
+    Backend backend = CudaHost.backend();
+    long before = backend.memory().stats().live();
+    GresConfig small = GresConfig.of("small").withPictures(32, 32, TINY);
+    try (Bench bench = bench(backend, DType.F16)) {
+      DeviceRows rows = new DeviceRows(bench);
+      rows.measure("tiny, ", small, 1, false);
+      rows.measure("tiny, ", small, 2, false);
+      List<Row> made = bench.report().rows();
+      assertEquals(List.of(), bench.report().failed());
+      assertEquals(
+          List.of(
+              "tiny, one phrase, f16",
+              "tiny, one phrase, f16: mask against fp32's",
+              "tiny, 2 phrases, f16"),
+          made.stream().map(Row::name).toList());
+      for (int i : new int[] {0, 2}) {
+        assertEquals(2, made.get(i).more().get("graphs"), "the graphs of a picture and of phrases");
+        assertEquals(Set.of("Deixis, call by call"), made.get(i).peers().keySet());
+      }
+      assertTrue(made.get(1).engine() > 0.9, "IoU " + made.get(1).engine());
+    }
+    assertEquals(before, backend.memory().stats().live());
+  }
+
+  private static Bench bench(Backend backend, DType dtype) {
+    PrintStream nowhere =
+        new PrintStream(new ByteArrayOutputStream(), true, StandardCharsets.UTF_8);
+    Effort some = new Effort(3, 0.05, 0);
+    return new Bench(backend, Bench.Options.of(true, dtype), some, null, nowhere);
+  }
+
+  @Test
+  @Tag("cuda-host")
+  void theLaunchPathOnTheStandInDriver() {
+    assumeTrue(CudaHost.available(), "no g++");
+    Backend backend = CudaHost.backend();
+    long before = backend.memory().stats().live();
+    LaunchBenchmark benchmark = new LaunchBenchmark();
+    benchmark.prepare(backend);
+    benchmark.launch();
+    benchmark.packing();
+    benchmark.allocation();
+    benchmark.replay();
+    benchmark.free();
+    assertEquals(before, backend.memory().stats().live());
+  }
+
+  /** A row that fails is noted; those after it are measured, and what there is lies on the disk. */
+  @Test
+  void aRowThatFailsStopsNoOther(@TempDir Path dir) {
+    try (Bench bench = bench(Backends.get("cpu"), DType.F32)) {
+      bench.saveTo(dir);
+      bench.attempt(
+          "one",
+          () -> {
+            throw new IllegalStateException("the device\nis gone");
+          });
+      bench.attempt("two", () -> bench.add(Row.of(Row.Group.OPERATIONS, "two", "s", 1)));
+      BenchReport left = BenchReport.read(dir.resolve(BenchReport.FILE));
+      assertEquals(List.of("one: IllegalStateException: the device | is gone"), left.failed());
+      assertEquals(List.of("two"), left.rows().stream().map(Row::name).toList());
+      assertEquals(1, bench.failures());
+    }
   }
 
   /** PyTorch's half knows every kind of case that we ask of it. */

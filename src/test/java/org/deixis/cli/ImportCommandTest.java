@@ -273,6 +273,55 @@ class ImportCommandTest {
   }
 
   @Test
+  void whatMayBeMissingMustBeThereToMiss() {
+    refused(run(encoders("--allow-missing", "vison.layers.3.*")), "names no parameter");
+    err.reset();
+    refused(run(encoders("--allow-missing", "vision.[a")), "--allow-missing");
+    assertFalse(Files.exists(dir.resolve("model")));
+  }
+
+  /** Nothing is left of a model that does not meet its reference, or of one without any. */
+  @Test
+  void aReferenceThatIsNoneIsOneLineAndNoModel() {
+    Map<String, HostTensor> good =
+        Safetensors.read(shared.resolve("reference.safetensors")).tensors();
+    HostTensor image = good.get("vision.image");
+    float[] values = image.toFloats();
+    long[] four = {4, 5, 6, 7};
+    List<List<HostTensor>> all =
+        List.of(
+            List.of(HostTensor.ofFloats("vision.image", Shape.of(3, 64, 64), values)),
+            List.of(HostTensor.ofFloats("vision.image", Shape.of(3, 1, 64, 64), values)),
+            List.of(HostTensor.ofFloats("vision.image", Shape.of(0, 3, 64, 64), new float[0])),
+            List.of(HostTensor.ofLongs("vision.image", image.shape(), new long[values.length])),
+            words(Shape.of(2, 2), four, Shape.of(2, 1), new long[] {1, 1}),
+            words(Shape.of(4), four, Shape.of(4), new long[] {1, 1, 1, 1}),
+            words(Shape.of(0, 4), new long[0], Shape.of(0, 4), new long[0]),
+            words(Shape.of(1, 4), new long[] {4, 5, 1L << 40, 7}, Shape.of(1, 4), four),
+            words(Shape.of(1, 4), new long[] {4, 5, -1, 7}, Shape.of(1, 4), four),
+            words(Shape.of(1, 4), four, Shape.of(1, 4), new long[] {1, 2, 3, 1}),
+            words(Shape.of(1, 4), four, Shape.of(1, 4), new long[4]),
+            words(Shape.of(1, 25), new long[25], Shape.of(1, 25), new long[25]));
+    for (int i = 0; i < all.size(); i++) {
+      Path file = dir.resolve("reference" + i);
+      Safetensors.write(file, all.get(i), Map.of());
+      err.reset();
+      refused(run(encoders("--verify", file.toString())), file.toString());
+      assertFalse(Files.exists(dir.resolve("model")), file.toString());
+    }
+    err.reset();
+    refused(run(encoders("--verify", dir.resolve("none").toString())), "no such file");
+    assertFalse(Files.exists(dir.resolve("model")));
+  }
+
+  private static List<HostTensor> words(Shape ids, long[] id, Shape mask, long[] tokens) {
+    return List.of(
+        HostTensor.ofLongs("text.input_ids", ids, id),
+        HostTensor.ofLongs("text.attention_mask", mask, tokens),
+        HostTensor.ofFloats("text.hidden", Shape.of(1, 1, 1), new float[1]));
+  }
+
+  @Test
   void aFolderThatIsThereStays() throws IOException {
     Files.createDirectories(dir.resolve("model"));
     Files.writeString(dir.resolve("model/mine.txt"), "mine");

@@ -15,6 +15,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeSet;
 import java.util.stream.Stream;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Backends;
@@ -297,6 +298,7 @@ class OnnxExportTest {
     Set<String> operators = new HashSet<>();
     for (NodeProto n : read.getGraph().getNodeList()) {
       assertTrue(names.add(n.getName()), n.getName() + " twice");
+      assertFalse(n.getName().startsWith("graph/"), n.getName() + " bears no path");
       operators.add(n.getOpType());
     }
     assertTrue(
@@ -315,6 +317,28 @@ class OnnxExportTest {
     assertEquals("12", read.getMetadataProps(0).getValue(), "max_tokens");
     List<String> inputs = read.getGraph().getInputList().stream().map(i -> i.getName()).toList();
     assertEquals(List.of("image", "input_ids", "attention_mask"), inputs);
+  }
+
+  /** Who serves the model elsewhere looks there for what it needs. */
+  @Test
+  void theDocumentListsEveryOperator() throws IOException {
+    String document = Files.readString(Path.of("docs/onnx.md"));
+    Set<String> operators = new TreeSet<>();
+    for (Case c : cases().toList()) {
+      Path file = dir.resolve("model.onnx");
+      try (GuideModel model = random(c.config)) {
+        OnnxExport.write(
+            model,
+            file,
+            new OnnxExport.Options(c.opset, c.precision, c.regions, OnnxFile.MOST_INLINE));
+      }
+      ModelProto.parseFrom(Files.readAllBytes(file))
+          .getGraph()
+          .getNodeList()
+          .forEach(n -> operators.add(n.getOpType()));
+    }
+    operators.removeIf(o -> document.contains("`" + o + "`"));
+    assertEquals(Set.of(), operators, "not in docs/onnx.md");
   }
 
   @Test

@@ -83,8 +83,10 @@ class CheckpointHostileTest {
     header("{\"a\":" + t.formatted("0,8,9") + "}", "lacks");
     header("{\"a\":" + t.formatted("0,4") + "}", "is given 4 bytes");
     header("{\"a\":" + t.replace("[2]", "[1" + ",1".repeat(64) + "]").formatted("0,4") + "}", "");
-    header("{\"a\":" + t.replace("F32", "C64").formatted("0,16") + "}", "unknown type 'C64'");
+    header("{\"a\":" + t.replace("F32", "C128").formatted("0,16") + "}", "unknown type 'C128'");
     header("{\"a\\nb\":" + t.replace("F32", "\\u001b").formatted("0,16") + "}", "'a?b'");
+    header("{\"a\":" + t.replace("F32", "C64").formatted("0,8") + "}", "is given 8 bytes");
+    header("{\"a\":" + t.replace("F32", "F4").formatted("0,2") + "}", "is given 2 bytes");
     String huge = "[2147483647,2147483647,2147483647,2147483647]";
     header("{\"a\":" + t.replace("[2]", huge).formatted("0,8") + "}", "too large");
     String nothing = "[0,2147483647,2147483647,2147483647]";

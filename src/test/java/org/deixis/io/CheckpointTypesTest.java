@@ -18,6 +18,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 import org.deixis.core.DType;
 import org.deixis.core.Half;
 import org.deixis.core.InputException;
@@ -204,12 +205,67 @@ class CheckpointTypesTest {
               ? (m == 0 ? sign * Double.POSITIVE_INFINITY : Double.NaN)
               : sign * (e == 0 ? m / 4.0 * Math.pow(2, -14) : (1 + m / 4.0) * Math.pow(2, e - 15));
       assertEquals((float) e5m2, one(StoredType.F8_E5M2, bits), "e5m2 " + bits);
+      // The variants without a negative zero: its pattern is the only NaN, and there is no
+      // infinity.
+      e = bits >> 3 & 15;
+      m = bits & 7;
+      double e4m3fnuz =
+          bits == 128
+              ? Double.NaN
+              : sign * (e == 0 ? m / 8.0 * Math.pow(2, -7) : (1 + m / 8.0) * Math.pow(2, e - 8));
+      assertEquals((float) e4m3fnuz, one(StoredType.F8_E4M3FNUZ, bits), "e4m3fnuz " + bits);
+      e = bits >> 2 & 31;
+      m = bits & 3;
+      double e5m2fnuz =
+          bits == 128
+              ? Double.NaN
+              : sign * (e == 0 ? m / 4.0 * Math.pow(2, -15) : (1 + m / 4.0) * Math.pow(2, e - 16));
+      assertEquals((float) e5m2fnuz, one(StoredType.F8_E5M2FNUZ, bits), "e5m2fnuz " + bits);
+      double e8m0 = bits == 255 ? Double.NaN : Math.pow(2, bits - 127);
+      assertEquals((float) e8m0, one(StoredType.F8_E8M0, bits), "e8m0 " + bits);
     }
   }
 
   private static float one(StoredType type, int bits) {
-    return Half.toFloat(
-        DType.F16, type.widen(ByteBuffer.wrap(new byte[] {(byte) bits}), 1).getShort());
+    ByteBuffer wide = type.widen(ByteBuffer.wrap(new byte[] {(byte) bits}), 1);
+    return type.dtype() == DType.F32 ? wide.getFloat() : Half.toFloat(DType.F16, wide.getShort());
+  }
+
+  /**
+   * Written by safetensors 0.8 from tensors of torch 2.13: every type that it knows. What is listed
+   * is the file's own type and size, and what the engine has no type for hinders nothing else.
+   */
+  @Test
+  void everyTypeOfSafetensorsIsListedAndThoseOfOnePartAreRead() throws IOException {
+    try (Checkpoint file = Checkpoints.open(resource("torch_types.safetensors"))) {
+      Map<String, Long> listed = new TreeMap<>();
+      file.entries().forEach((name, e) -> listed.put(name + " " + e.type(), e.bytes()));
+      assertEquals(
+          Map.ofEntries(
+              Map.entry("bfloat16 BF16", 12L),
+              Map.entry("bool BOOL", 16L),
+              Map.entry("complex64 C64", 48L),
+              Map.entry("float4_e2m1fn_x2 F4", 16L),
+              Map.entry("float8_e4m3fn F8_E4M3", 16L),
+              Map.entry("float8_e4m3fnuz F8_E4M3FNUZ", 16L),
+              Map.entry("float8_e5m2 F8_E5M2", 16L),
+              Map.entry("float8_e5m2fnuz F8_E5M2FNUZ", 16L),
+              Map.entry("float8_e8m0fnu F8_E8M0", 16L),
+              Map.entry("uint16 U16", 12L),
+              Map.entry("uint32 U32", 24L),
+              Map.entry("uint64 U64", 48L)),
+          listed);
+      assertEquals(Shape.of(32), file.entries().get("float4_e2m1fn_x2").shape());
+      assertCounts(file.read("bfloat16"), DType.BF16, 6);
+      assertCounts(file.read("uint16"), DType.I32, 6);
+      assertCounts(file.read("uint32"), DType.I64, 6);
+      assertCounts(file.read("uint64"), DType.I64, 6);
+      for (String name : List.of("complex64", "float4_e2m1fn_x2")) {
+        InputException e = assertThrows(InputException.class, () -> file.read(name));
+        assertTrue(e.getMessage().contains("not read"), e.getMessage());
+        HostileFiles.assertOneLine(e.getMessage());
+      }
+    }
   }
 
   @Test

@@ -84,6 +84,23 @@ class MaskEvidenceTest {
     }
   }
 
+  /**
+   * Drawn like other layers' of one input, its weight would lie anywhere in [-1, 1], and half of
+   * all seeds would begin with the wrong sign.
+   */
+  @ParameterizedTest(autoCloseArguments = false) // a backend is the process's, not the test's
+  @MethodSource("backends")
+  void aFreshOneSaysNothingYet(Backend backend) {
+    try (GuideModel plain = model(backend, false);
+        GuideModel reading = model(backend, true);
+        Tape off = Tape.pause();
+        Scope scope = Scope.open()) {
+      assertArrayEquals(
+          forward(plain, backend).isNegative().toFloats(),
+          forward(reading, backend).isNegative().toFloats());
+    }
+  }
+
   @ParameterizedTest(autoCloseArguments = false) // a backend is the process's, not the test's
   @MethodSource("backends")
   void masksLearnNothingFromIt(Backend backend) {

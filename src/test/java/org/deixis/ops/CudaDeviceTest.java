@@ -1,8 +1,8 @@
 package org.deixis.ops;
 
 import java.util.stream.Stream;
-import org.deixis.backend.Backends;
 import org.deixis.core.DType;
+import org.deixis.testing.Card;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.TestFactory;
@@ -29,6 +29,6 @@ class CudaDeviceTest {
   }
 
   private static Stream<DynamicTest> each(DType dtype, double tolerance) {
-    return CudaHostTest.each(Backends.get("cuda"), dtype, tolerance);
+    return CudaHostTest.each(Card.backend(), dtype, tolerance);
   }
 }

@@ -18,6 +18,18 @@ public final class CommandProcess {
   private CommandProcess() {}
 
   /**
+   * @param kib no file that it writes may become larger
+   * @param folder for the two streams
+   */
+  public static Answer runWithLargestFile(int kib, Path folder, String... arguments)
+      throws IOException, InterruptedException {
+    List<String> command =
+        new ArrayList<>(List.of("bash", "-c", "ulimit -f " + kib + " && exec \"$@\"", "limited"));
+    command.addAll(java(List.of("-XX:-UsePerfData"), arguments)); // whose file is larger
+    return run(folder, command, Map.of());
+  }
+
+  /**
    * @param folder for the two streams
    * @param jvm options of the JVM
    * @param environment added to this process's
@@ -25,6 +37,11 @@ public final class CommandProcess {
   public static Answer run(
       Path folder, List<String> jvm, Map<String, String> environment, String... arguments)
       throws IOException, InterruptedException {
+    return run(folder, java(jvm, arguments), environment);
+  }
+
+  /** The command line that runs ours. */
+  public static List<String> java(List<String> jvm, String... arguments) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     command.addAll(List.of("--add-modules", "jdk.incubator.vector", "-Xmx512m"));
@@ -36,6 +53,11 @@ public final class CommandProcess {
     command.addAll(jvm);
     command.addAll(List.of("-cp", System.getProperty("java.class.path"), "org.deixis.cli.Main"));
     command.addAll(List.of(arguments));
+    return command;
+  }
+
+  private static Answer run(Path folder, List<String> command, Map<String, String> environment)
+      throws IOException, InterruptedException {
     Path out = folder.resolve("out");
     Path err = folder.resolve("err");
     ProcessBuilder builder =

@@ -23,7 +23,10 @@ public final class CudaHost {
   private static final Path SOURCES = Path.of("cuda");
   private static final Path BUILT = Path.of("target/cuda-host").toAbsolutePath();
   private static final Pattern KERNEL =
-      Pattern.compile("KERNEL(?:_BOUNDS\\([^)]*\\))? void (\\w+)");
+      Pattern.compile("KERNEL(?:_BOUNDS\\(([^,)]*),[^)]*\\))? void (\\w+)");
+
+  /** Threads of a block, where a kernel names no bounds. */
+  private static final String MOST_THREADS = "1024";
 
   /** Of the bindings, for the names of the libraries that they ask for. */
   private static final int CUDA = cudart.CUDA_VERSION / 1000;
@@ -67,6 +70,11 @@ public final class CudaHost {
   public static CudaBackend backend(Path sources, Path built, boolean caching) {
     driver();
     return new CudaBackend(new Compiler(sources, built), caching, false, false);
+  }
+
+  /** What builds kernel files for the stand-in driver. */
+  public static KernelCompiler compiler(Path sources, Path built) {
+    return new Compiler(sources, built);
   }
 
   private static synchronized void driver() {
@@ -148,7 +156,8 @@ public final class CudaHost {
         StringBuilder whole = new StringBuilder("#line 1 \"" + source + "\"\n").append(text);
         Matcher kernels = KERNEL.matcher(text);
         while (kernels.find()) {
-          whole.append("\nDEIXIS_EXPORT(").append(kernels.group(1)).append(")");
+          String threads = kernels.group(1) == null ? MOST_THREADS : kernels.group(1);
+          whole.append("\nDEIXIS_EXPORT(%s, %s)".formatted(kernels.group(2), threads));
         }
         Path unit = built.resolve(file + type + ".cpp");
         Files.writeString(unit, whole.append('\n'));

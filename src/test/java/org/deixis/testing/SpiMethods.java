@@ -9,6 +9,7 @@ public final class SpiMethods {
       Set.of(
           "name",
           "memory",
+          "deviceName",
           "supports",
           "allocate",
           "upload",

@@ -21,6 +21,10 @@ public final class TestBackends {
   }
 
   public static Backend get(String name) {
-    return name.equals("cuda-host") ? CudaHost.backend() : Backends.get(name);
+    return switch (name) {
+      case "cuda-host" -> CudaHost.backend();
+      case "cuda" -> Card.backend();
+      default -> Backends.get(name);
+    };
   }
 }

@@ -260,6 +260,25 @@ class TrainerTest {
   }
 
   @Test
+  void noCheckpointIsOfWeightsThatAreNoNumbers() {
+    Path folder = dir.resolve("nan-unseen");
+    try (GuideModel model = model(1)) {
+      // Losses are first looked at long after the first checkpoint is due.
+      TrainConfig seldom =
+          config("")
+              .with("test", "{\"logEvery\":100,\"saveEvery\":1}".getBytes(StandardCharsets.UTF_8));
+      var p = model.parameters().get("region_head.weight");
+      float[] values = p.toFloats();
+      values[3] = Float.NaN;
+      p.set(values);
+      InputException e =
+          assertThrows(TrainingFault.class, () -> trainer(model, seldom, folder).run());
+      assertTrue(e.getMessage().contains("first region_head.weight"), e.getMessage());
+      assertEquals(List.of(), TrainingCheckpoint.list(folder.resolve(Trainer.CHECKPOINTS)));
+    }
+  }
+
+  @Test
   void aFullDiskLeavesTheLastGoodCheckpoint() throws IOException {
     Path full = Path.of("/dev/full");
     org.junit.jupiter.api.Assumptions.assumeTrue(Files.exists(full), "no /dev/full on this system");

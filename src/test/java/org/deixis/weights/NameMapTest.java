@@ -258,6 +258,43 @@ class NameMapTest {
     assertTrue(e.getMessage().contains("(65)") && e.getMessage().contains("(64)"), e.getMessage());
   }
 
+  /** Shapes are a file's own claim, and a table that is none has any number of axes. */
+  @Test
+  void tablesThatAreNoneAreRefused() {
+    refusedWithShape("Hugging Face BERT", "bert.embeddings.position_embeddings.weight", 24 * 16);
+    refusedWithShape("Hugging Face BERT", "bert.embeddings.position_embeddings.weight");
+    refusedWithShape("Hugging Face BERT", "bert.embeddings.position_embeddings.weight", 1, 24, 16);
+    String table = "layers.0.blocks.0.attn.relative_position_bias_table";
+    refusedWithShape("timm Swin (0.9 and later)", table);
+    refusedWithShape("timm Swin (0.9 and later)", table, 25);
+    // A square, but a window of w has 2w - 1 offsets, which is odd.
+    refusedWithShape("timm Swin (0.9 and later)", table, 36, 1);
+  }
+
+  private static void refusedWithShape(String source, String name, int... dims) {
+    Listed listed = listed(source);
+    listed.entries().put(name, new Checkpoint.Entry(DType.F32, Shape.of(dims)));
+    NameMap map = map(source, listed);
+    Map<String, Shape> wanted = wanted(source);
+    InputException e =
+        assertThrows(
+            InputException.class, () -> new WeightImport("f", listed, map, wanted, n -> false));
+    assertTrue(e.getMessage().contains(Shape.of(dims) + " there"), e.getMessage());
+  }
+
+  /** 768 wide and 12 deep are both: only the configuration says which of the two it is. */
+  @Test
+  void theOtherTextEncoderIsNamed() {
+    InputException e =
+        assertThrows(
+            InputException.class,
+            () ->
+                NameMap.recognise(
+                    "f", listed("Hugging Face RoBERTa").entries().keySet(), "text", "BERT"));
+    assertTrue(e.getMessage().contains("Hugging Face RoBERTa"), e.getMessage());
+    assertTrue(e.getMessage().contains("text.kind"), e.getMessage());
+  }
+
   @Test
   void namesOfNoKnownSourceAreRefused() {
     InputException e =

@@ -16,6 +16,9 @@ final class CpuElementwise {
   /** Fewest elements worth a task. */
   private static final long GRAIN = 16 * 1024;
 
+  /** Elements of a task when there are enough for all threads: a call costs about a microsecond. */
+  private static final long PIECE = 64 * 1024;
+
   private final WorkerPool pool;
 
   CpuElementwise(WorkerPool pool) {
@@ -133,6 +136,19 @@ final class CpuElementwise {
   }
 
   /**
+   * Pieces that n elements are cut into: as many for each thread, so that all kernels over as many
+   * elements give a thread the same ones.
+   */
+  private long parts(long n) {
+    int threads = pool.threads();
+    if (threads == 1) {
+      return 1;
+    }
+    long each = Math.max(1, Math.min(4, n / PIECE / threads));
+    return Math.max(1, Math.min(n / GRAIN, each * threads));
+  }
+
+  /**
    * Cuts [0, n) into pieces that are multiples of 1024 elements, so that all but the last share a
    * primitive.
    */
@@ -140,10 +156,7 @@ final class CpuElementwise {
     if (n == 0) {
       return;
     }
-    long parts = Math.max(1, Math.min(n / GRAIN, 4L * pool.threads()));
-    if (pool.threads() == 1) {
-      parts = 1;
-    }
+    long parts = parts(n);
     long step = ((n + parts - 1) / parts + 1023) / 1024 * 1024;
     long count = (n + step - 1) / step;
     pool.parallelFor((int) count, i -> body.accept(i * step, Math.min(n, (i + 1) * step)));
@@ -210,10 +223,12 @@ final class CpuElementwise {
     }
     long rowBytes = 4 * row;
     long otherBytes = has[0] ? 4 * otherRow : 0;
-    pool.parallelRanges(
-        shape[0],
-        Math.max(1, GRAIN / row),
-        (first, end) -> {
+    long parts = Math.min(parts(a.size()), shape[0]);
+    pool.parallelFor(
+        (int) parts,
+        i -> {
+          long first = shape[0] * i / parts;
+          long end = shape[0] * (i + 1) / parts;
           long[] part = shape.clone();
           long[] otherPart = other.clone();
           part[0] = end - first;
@@ -247,6 +262,12 @@ final class CpuElementwise {
       try (DnnlBuilder builder = new DnnlBuilder(d)) {
         dnnl_memory_desc md = builder.dense(dims);
         dnnl_memory_desc second = builder.dense(other);
+        if (dims.length == 2 && other[0] == 1 && other[1] == dims[1]) {
+          // A row for all rows is, to oneDNN, a channel for all pixels: its faster loop.
+          long[] strides = {dims[0] * dims[1], 1, dims[1]};
+          md = builder.strided(dnnl_f32, new long[] {1, dims[1], dims[0]}, strides);
+          second = builder.strided(dnnl_f32, new long[] {1, dims[1], 1}, strides);
+        }
         dnnl_primitive_desc pd = builder.descriptor();
         Dnnl.check(
             dnnl_binary_primitive_desc_create(

@@ -6,7 +6,6 @@ import java.lang.reflect.Method;
 import java.lang.reflect.Proxy;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 import java.util.Set;
 import org.deixis.backend.AdamW;
 import org.deixis.backend.Array;
@@ -14,6 +13,7 @@ import org.deixis.backend.Backend;
 import org.deixis.backend.Buffer;
 import org.deixis.backend.HostBuffer;
 import org.deixis.backend.HostMemory;
+import org.deixis.backend.KernelResults;
 import org.deixis.backend.Memory;
 import org.deixis.backend.Scope;
 import org.deixis.core.DType;
@@ -28,59 +28,6 @@ import org.deixis.core.Shape;
  * <p>The result owns the memory: its arrays name it, not the inner backend, as theirs.
  */
 final class HalfStorage implements InvocationHandler {
-  /**
-   * How many of the last arrays in a method's argument list it writes. A method of the interface
-   * that is missing here cannot be called with half arrays.
-   */
-  static final Map<String, Integer> WRITTEN =
-      Map.ofEntries(
-          Map.entry("freeze", 0),
-          Map.entry("fill", 1),
-          Map.entry("copy", 1),
-          Map.entry("transpose", 1),
-          Map.entry("copyColumns", 1),
-          Map.entry("repeat", 1),
-          Map.entry("reduce", 1),
-          Map.entry("unary", 1),
-          Map.entry("unaryBackward", 1),
-          Map.entry("binary", 1),
-          Map.entry("axpby", 1),
-          Map.entry("gemm", 2),
-          Map.entry("conv2d", 1),
-          Map.entry("conv2dBackwardData", 1),
-          Map.entry("conv2dBackwardWeight", 1),
-          Map.entry("softmax", 1),
-          Map.entry("softmaxBackward", 1),
-          Map.entry("layerNorm", 3),
-          Map.entry("layerNormBackward", 3),
-          Map.entry("groupNorm", 2),
-          Map.entry("groupNormBackward", 3),
-          Map.entry("windowAttention", 2),
-          Map.entry("windowAttentionBackward", 3),
-          Map.entry("attention", 2),
-          Map.entry("attentionBackward", 3),
-          Map.entry("regionAttention", 2),
-          Map.entry("regionAttentionBackward", 3),
-          Map.entry("embedding", 1),
-          Map.entry("embeddingBackward", 1),
-          Map.entry("patchGather", 1),
-          Map.entry("patchScatter", 1),
-          Map.entry("mergeGather", 1),
-          Map.entry("mergeScatter", 1),
-          Map.entry("resize", 1),
-          Map.entry("resizeBackward", 1),
-          Map.entry("regionPool", 1),
-          Map.entry("regionPoolBackward", 1),
-          Map.entry("maskLoss", 2),
-          Map.entry("binaryLoss", 2),
-          Map.entry("crossEntropy", 2),
-          Map.entry("gruCell", 1),
-          Map.entry("gruCellBackward", 3),
-          Map.entry("dropout", 1),
-          Map.entry("gradientNorm", 1),
-          Map.entry("adamW", 0), // its slots say which of theirs are written
-          Map.entry("advance", 1));
-
   /** Elements that a task converts. */
   private static final int TILE = 4096;
 
@@ -147,7 +94,7 @@ final class HalfStorage implements InvocationHandler {
       copy((Array) arguments[0], (Array) arguments[1]);
       return null;
     }
-    Integer written = WRITTEN.get(method.getName());
+    Integer written = KernelResults.WRITTEN.get(method.getName());
     if (written == null) {
       throw new IllegalStateException(
           "backend " + inner.name() + " has no half-precision " + method.getName());
@@ -165,7 +112,7 @@ final class HalfStorage implements InvocationHandler {
   }
 
   private static void refuseFrozen(String method, Object[] arguments) {
-    int left = WRITTEN.getOrDefault(method, 0);
+    int left = KernelResults.WRITTEN.getOrDefault(method, 0);
     for (int i = arguments.length - 1; i >= 0; i--) {
       Object argument = arguments[i];
       if (argument == null || argument instanceof Array) {

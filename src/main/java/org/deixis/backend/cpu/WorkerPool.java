@@ -2,13 +2,16 @@ package org.deixis.backend.cpu;
 
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicIntegerArray;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.IntConsumer;
 
 /**
  * A fixed set of threads that share loops. The calling thread works too, so a pool of n threads
- * starts n−1. Which thread takes which index is not fixed; what an index computes must not depend
- * on it. Several callers may use one pool at once.
+ * starts n−1. Each thread begins with its own share of the indices, the same for every loop, so
+ * that a kernel finds in its core's cache what the kernel before left there; then it helps the
+ * others. What an index computes must not depend on who takes it. Several callers may use one pool
+ * at once.
  */
 final class WorkerPool implements AutoCloseable {
   /**
@@ -18,19 +21,50 @@ final class WorkerPool implements AutoCloseable {
   private static final int SPINS = 4_000;
 
   private static final class Job {
+    /** Counters this far apart lie in cache lines of their own. */
+    private static final int LINE = 32;
+
     final int count;
     final IntConsumer body;
-    final AtomicInteger next = new AtomicInteger();
+    private final int threads;
+
+    /** First index of each thread's share that nobody has taken. */
+    private final AtomicIntegerArray next;
+
     final AtomicInteger done = new AtomicInteger();
     volatile Throwable failure;
 
-    Job(int count, IntConsumer body) {
+    Job(int count, IntConsumer body, int threads) {
       this.count = count;
       this.body = body;
+      this.threads = threads;
+      this.next = new AtomicIntegerArray(LINE * threads);
+      for (int t = 1; t < threads; t++) {
+        next.setPlain(LINE * t, end(t - 1));
+      }
     }
 
-    void work() {
-      for (int i = next.getAndIncrement(); i < count; i = next.getAndIncrement()) {
+    /** End of a thread's share. */
+    private int end(int thread) {
+      return (int) ((long) count * (thread + 1) / threads);
+    }
+
+    /** An index of the thread's own share or, when that is done, of another's; −1 when all are. */
+    private int take(int thread) {
+      for (int k = 0; k < threads; k++) {
+        int t = (thread + k) % threads;
+        if (next.get(LINE * t) < end(t)) {
+          int i = next.getAndIncrement(LINE * t);
+          if (i < end(t)) {
+            return i;
+          }
+        }
+      }
+      return -1;
+    }
+
+    void work(int thread) {
+      for (int i = take(thread); i >= 0; i = take(thread)) {
         try {
           if (failure == null) {
             body.accept(i);
@@ -44,7 +78,12 @@ final class WorkerPool implements AutoCloseable {
     }
 
     boolean exhausted() {
-      return next.get() >= count;
+      for (int t = 0; t < threads; t++) {
+        if (next.get(LINE * t) < end(t)) {
+          return false;
+        }
+      }
+      return true;
     }
   }
 
@@ -57,7 +96,8 @@ final class WorkerPool implements AutoCloseable {
   WorkerPool(int threads) {
     workers = new Thread[Math.max(0, threads - 1)];
     for (int i = 0; i < workers.length; i++) {
-      workers[i] = new Thread(this::run, "deixis-cpu-" + (i + 1));
+      int thread = i + 1;
+      workers[i] = new Thread(() -> run(thread), "deixis-cpu-" + thread);
       workers[i].setDaemon(true);
       workers[i].start();
     }
@@ -78,7 +118,7 @@ final class WorkerPool implements AutoCloseable {
       }
       return;
     }
-    Job job = new Job(count, body);
+    Job job = new Job(count, body, threads());
     jobs.add(job);
     int wanted = Math.min(workers.length, count - 1);
     for (int i = 0; i < wanted; i++) {
@@ -86,7 +126,7 @@ final class WorkerPool implements AutoCloseable {
     }
     INSIDE.set(true);
     try {
-      job.work();
+      job.work(0);
     } finally {
       INSIDE.set(false);
     }
@@ -119,7 +159,7 @@ final class WorkerPool implements AutoCloseable {
     void accept(long from, long to);
   }
 
-  private void run() {
+  private void run(int thread) {
     INSIDE.set(true);
     int idle = 0;
     while (!closed) {
@@ -132,7 +172,7 @@ final class WorkerPool implements AutoCloseable {
           idle = 0;
         }
       } else {
-        job.work();
+        job.work(thread);
         if (job.exhausted()) {
           jobs.remove(job);
         }

@@ -60,6 +60,12 @@ final class CublasLtProducts implements Products {
   /** Address bits beyond this alignment change no algorithm. */
   private static final long MOST_ALIGNMENT = 256;
 
+  /**
+   * Kernels may read a bias in words of so many bytes, and the library is told of the alignment of
+   * all operands but this one.
+   */
+  private static final long BIAS_ALIGNMENT = 16;
+
   /** What decides on the algorithm; alpha and beta are values of a call. */
   private record Key(
       int batch,
@@ -165,8 +171,16 @@ final class CublasLtProducts implements Products {
   }
 
   @Override
-  public synchronized void gemm(
-      Gemm s, Array a, Array b, Array biasArray, Array preActivation, Array c) {
+  public void gemm(Gemm s, Array a, Array b, Array biasArray, Array preActivation, Array c) {
+    driver.lock();
+    try {
+      gemmInTurn(s, a, b, biasArray, preActivation, c);
+    } finally {
+      driver.unlock();
+    }
+  }
+
+  private void gemmInTurn(Gemm s, Array a, Array b, Array biasArray, Array preActivation, Array c) {
     if (s.k() == 0) {
       plain.gemm(s, a, b, biasArray, preActivation, c); // a sum over nothing, which it refuses
       return;
@@ -199,17 +213,37 @@ final class CublasLtProducts implements Products {
             (int) Math.min(MOST_ALIGNMENT, Long.lowestOneBit(pa | pb | pc)));
     driver.enter();
     Plan plan = plans.computeIfAbsent(key, this::plan);
-    if (biasArray != null) {
-      bias.put(DeviceBuffer.address(biasArray));
-      set(plan.operation, cublas.CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias, Long.BYTES);
+    DeviceBuffer aligned = null;
+    try {
+      if (biasArray != null) {
+        long at = DeviceBuffer.address(biasArray);
+        if (at % BIAS_ALIGNMENT != 0) {
+          aligned = memory.scratch(biasArray.bytes());
+          Driver.check(
+              cudart.cuMemcpyDtoDAsync(aligned.address(), at, biasArray.bytes(), driver.stream()),
+              "copy of a bias");
+          at = aligned.address();
+        }
+        bias.put(at);
+        set(plan.operation, cublas.CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias, Long.BYTES);
+      }
+      Operands operands = new Operands(pa, pb, pc);
+      if (plan.algorithm == null) {
+        if (driver.capturing()) {
+          // Of CUDA 13.3 on, the library gives no advice while a stream is captured.
+          throw new IllegalStateException(
+              "a product must be computed once before it is captured: " + key);
+        }
+        choose(plan, key, operands);
+      }
+      alpha.put(s.alpha());
+      beta.put(s.beta());
+      check(run(plan, plan.algorithm, operands), "cublasLtMatmul " + key);
+    } finally {
+      if (aligned != null) {
+        aligned.release();
+      }
     }
-    Operands operands = new Operands(pa, pb, pc);
-    if (plan.algorithm == null) {
-      choose(plan, key, operands);
-    }
-    alpha.put(s.alpha());
-    beta.put(s.beta());
-    check(run(plan, plan.algorithm, operands), "cublasLtMatmul " + key);
     if (s.activation() != Activation.NONE && !fused) {
       elementwise.unary(s.activation().unary(), target, c);
     }
@@ -306,9 +340,7 @@ final class CublasLtProducts implements Products {
 
   private void choose(Plan plan, Key key, Operands operands) {
     String kept = choices.get(key.text());
-    // A capture must not wait for the device, as timing does: the warm-up before it has chosen.
-    boolean time = tune && !driver.capturing();
-    List<cublasLtMatmulAlgo_t> advised = advised(plan, key, kept == null && !time ? 1 : PROPOSALS);
+    List<cublasLtMatmulAlgo_t> advised = advised(plan, key, kept == null && !tune ? 1 : PROPOSALS);
     plan.rank = 0;
     if (kept != null) {
       plan.rank = advised.stream().map(CublasLtProducts::text).toList().indexOf(kept);
@@ -318,7 +350,7 @@ final class CublasLtProducts implements Products {
         kept = null;
       }
     }
-    if (kept == null && time) {
+    if (kept == null && tune) {
       plan.rank = fastest(plan, key, advised, operands);
       choices.put(key.text(), text(advised.get(plan.rank)));
     }
@@ -386,7 +418,7 @@ final class CublasLtProducts implements Products {
   }
 
   /** Ranks among the library's advice that shapes (m, n, k) have got, for tests. */
-  synchronized List<Integer> ranks(int m, int n, int k) {
+  List<Integer> ranks(int m, int n, int k) {
     List<Integer> found = new ArrayList<>();
     plans.forEach(
         (key, plan) -> {
@@ -477,7 +509,7 @@ final class CublasLtProducts implements Products {
   }
 
   @Override
-  public synchronized void close() {
+  public void close() {
     driver.synchronize();
     for (Plan plan : plans.values()) {
       check(cublas.cublasLtMatmulDescDestroy(plan.operation), "cublasLtMatmulDescDestroy");

@@ -89,9 +89,10 @@ public final class CudaBackend implements Backend {
     return driver.stream();
   }
 
-  /** The device's own name. */
+  /** The card's own name, and the newest CUDA that its driver knows. */
+  @Override
   public String deviceName() {
-    return driver.deviceName();
+    return driver.deviceName() + ", driver for CUDA " + driver.version();
   }
 
   Convolutions convolutions() {

@@ -95,7 +95,16 @@ final class CudaOptimizer {
     return ByteBuffer.allocate(Math.max(1, bytes)).order(ByteOrder.nativeOrder());
   }
 
-  synchronized void norm(List<Array> all, double maxNorm, Array control) {
+  void norm(List<Array> all, double maxNorm, Array control) {
+    driver.lock();
+    try {
+      normInTurn(all, maxNorm, control);
+    } finally {
+      driver.unlock();
+    }
+  }
+
+  private void normInTurn(List<Array> all, double maxNorm, Array control) {
     int count = all.stream().mapToInt(g -> pieces(g.size())).sum();
     int head = all.size() * GRADIENT_BYTES;
     ByteBuffer bytes = table(head + count * PIECE_BYTES);
@@ -129,7 +138,16 @@ final class CudaOptimizer {
     }
   }
 
-  synchronized void step(AdamW spec, List<AdamW.Slot> slots, Array control) {
+  void step(AdamW spec, List<AdamW.Slot> slots, Array control) {
+    driver.lock();
+    try {
+      stepInTurn(spec, slots, control);
+    } finally {
+      driver.unlock();
+    }
+  }
+
+  private void stepInTurn(AdamW spec, List<AdamW.Slot> slots, Array control) {
     int count = slots.stream().mapToInt(s -> pieces(s.parameter().size())).sum();
     if (count == 0) {
       return;

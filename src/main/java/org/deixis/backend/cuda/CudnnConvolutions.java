@@ -101,7 +101,12 @@ final class CudnnConvolutions implements Convolutions {
     this.im2col = im2col;
     driver.enter();
     check(cudnn.cudnnCreate(handle), "cudnnCreate (DEIXIS_CONV=im2col does without cuDNN)");
-    check(cudnn.cudnnSetStream(handle, driver.stream()), "cudnnSetStream");
+    driver.lock();
+    try {
+      check(cudnn.cudnnSetStream(handle, driver.stream()), "cudnnSetStream");
+    } finally {
+      driver.unlock();
+    }
   }
 
   /** Null when cuDNN can be loaded, else what is missing. */
@@ -124,7 +129,7 @@ final class CudnnConvolutions implements Convolutions {
   }
 
   /** How many shapes cuDNN computes by now, each pass counted. */
-  synchronized int plans() {
+  int plans() {
     return (int) plans.values().stream().filter(p -> p.found).count();
   }
 
@@ -149,7 +154,16 @@ final class CudnnConvolutions implements Convolutions {
   }
 
   @Override
-  public synchronized void forward(Conv2d s, Array x, Array weight, Array bias, Array y) {
+  public void forward(Conv2d s, Array x, Array weight, Array bias, Array y) {
+    driver.lock();
+    try {
+      forwardInTurn(s, x, weight, bias, y);
+    } finally {
+      driver.unlock();
+    }
+  }
+
+  private void forwardInTurn(Conv2d s, Array x, Array weight, Array bias, Array y) {
     Plan p = plan(Pass.FORWARD, s, x, weight, y);
     if (p == null) {
       im2col.forward(s, x, weight, bias, y);
@@ -185,7 +199,16 @@ final class CudnnConvolutions implements Convolutions {
   }
 
   @Override
-  public synchronized void backwardData(Conv2d s, Array weight, Array dy, Array dx) {
+  public void backwardData(Conv2d s, Array weight, Array dy, Array dx) {
+    driver.lock();
+    try {
+      backwardDataInTurn(s, weight, dy, dx);
+    } finally {
+      driver.unlock();
+    }
+  }
+
+  private void backwardDataInTurn(Conv2d s, Array weight, Array dy, Array dx) {
     Plan p = plan(Pass.DATA, s, dx, weight, dy);
     if (p == null) {
       im2col.backwardData(s, weight, dy, dx);
@@ -217,7 +240,16 @@ final class CudnnConvolutions implements Convolutions {
   }
 
   @Override
-  public synchronized void backwardWeight(Conv2d s, Array x, Array dy, Array dWeight) {
+  public void backwardWeight(Conv2d s, Array x, Array dy, Array dWeight) {
+    driver.lock();
+    try {
+      backwardWeightInTurn(s, x, dy, dWeight);
+    } finally {
+      driver.unlock();
+    }
+  }
+
+  private void backwardWeightInTurn(Conv2d s, Array x, Array dy, Array dWeight) {
     Plan p = plan(Pass.WEIGHT, s, x, dWeight, dy);
     if (p == null) {
       im2col.backwardWeight(s, x, dy, dWeight);

@@ -1,7 +1,9 @@
 package org.deixis.backend.cuda;
 
 import java.util.ArrayDeque;
+import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.SizeTPointer;
@@ -75,16 +77,31 @@ final class DeviceMemory implements Memory {
   }
 
   /** As {@link #allocate}, but of no scope: the caller releases it. */
-  synchronized DeviceBuffer scratch(long bytes) {
-    return take(bytes, region != null && region.thread == Thread.currentThread());
+  DeviceBuffer scratch(long bytes) {
+    return take(bytes, true);
   }
 
   /** As {@link #scratch}, but never from the blocks of graphs. */
-  synchronized DeviceBuffer outsideGraphs(long bytes) {
+  DeviceBuffer outsideGraphs(long bytes) {
     return take(bytes, false);
   }
 
-  private DeviceBuffer take(long bytes, boolean forGraphs) {
+  private DeviceBuffer take(long bytes, boolean mayBeOfGraphs) {
+    driver.enter();
+    DeviceBuffer taken = take(bytes, mayBeOfGraphs, false);
+    // Giving blocks back waits for the device, which a capture must not.
+    if (taken == null && !driver.capturing()) {
+      trim();
+    }
+    return taken != null ? taken : take(bytes, mayBeOfGraphs, true);
+  }
+
+  /**
+   * @param last whether there is nothing to be given back any more
+   * @return null, unless {@code last}, when cached blocks have to make room
+   */
+  private synchronized DeviceBuffer take(long bytes, boolean mayBeOfGraphs, boolean last) {
+    boolean forGraphs = mayBeOfGraphs && region != null && region.thread == Thread.currentThread();
     long size = caching ? sizeClass(bytes) : Math.max(1, bytes);
     if (live + size > cap) {
       throw new OutOfMemoryException(backend.name(), bytes, stats());
@@ -94,11 +111,23 @@ final class DeviceMemory implements Memory {
       address = poll(cached, size);
     }
     if (address == null) {
-      address = fromDevice(bytes, size);
+      if (reserved + size > cap && !last) {
+        return null;
+      }
+      address = fromDevice(size);
+      if (address == null) {
+        if (last) {
+          throw new OutOfMemoryException(backend.name(), bytes, stats());
+        }
+        return null;
+      }
     }
     live += size;
-    liveOfGraphs += forGraphs ? size : 0;
     peak = Math.max(peak, live);
+    if (forGraphs) {
+      liveOfGraphs += size;
+      region.most = Math.max(region.most, liveOfGraphs - region.liveOfGraphsBefore);
+    }
     return new DeviceBuffer(this, address, bytes, size, forGraphs);
   }
 
@@ -110,13 +139,11 @@ final class DeviceMemory implements Memory {
   /** A stretch of one thread's work whose memory is the graphs'. */
   final class Region {
     private final Thread thread = Thread.currentThread();
-    private final long liveBefore = live;
     private final long liveOfGraphsBefore = liveOfGraphs;
-    private final long peakBefore = peak;
     private long most;
     private long left;
 
-    /** Bytes that were in use at once beyond those before. */
+    /** Most bytes of the graphs' memory that it had in use at once. */
     long most() {
       return most;
     }
@@ -140,15 +167,14 @@ final class DeviceMemory implements Memory {
       throw new IllegalStateException("work of a graph inside of another graph's");
     }
     region = new Region();
-    peak = live;
     return region;
   }
 
-  synchronized void leaveGraph(Region entered) {
-    entered.most = peak - entered.liveBefore;
-    entered.left = liveOfGraphs - entered.liveOfGraphsBefore;
-    peak = Math.max(peak, entered.peakBefore);
-    region = null;
+  void leaveGraph(Region entered) {
+    synchronized (this) {
+      entered.left = liveOfGraphs - entered.liveOfGraphsBefore;
+      region = null;
+    }
     returnBlocks();
   }
 
@@ -160,8 +186,10 @@ final class DeviceMemory implements Memory {
     graphs++;
   }
 
-  synchronized void removeGraph() {
-    graphs--;
+  void removeGraph() {
+    synchronized (this) {
+      graphs--;
+    }
     returnBlocks();
   }
 
@@ -172,38 +200,56 @@ final class DeviceMemory implements Memory {
 
   /** Without graphs, their free blocks are everybody's. */
   private void returnBlocks() {
-    if (graphs > 0 || region != null) {
-      return;
+    List<Long> back = new ArrayList<>();
+    synchronized (this) {
+      if (graphs > 0 || region != null) {
+        return;
+      }
+      ofGraphs.forEach(
+          (size, blocks) -> {
+            for (long address : blocks) {
+              if (!recycle(address, size)) {
+                back.add(address);
+              }
+            }
+          });
+      ofGraphs.clear();
     }
-    ofGraphs.forEach((size, blocks) -> blocks.forEach(address -> recycle(address, size)));
-    ofGraphs.clear();
+    toDevice(back);
   }
 
-  private void recycle(long address, long size) {
+  /** Keeps a free block for the next of its size; false when it is the device's again. */
+  private boolean recycle(long address, long size) {
     if (caching) {
       cached.computeIfAbsent(size, s -> new ArrayDeque<>()).add(address);
     } else {
       reserved -= size;
-      driver.enter();
-      Driver.check(cudart.cuMemFree(address), "cuMemFree");
+    }
+    return caching;
+  }
+
+  /** Gives blocks back, after the device is done with them; not called with this locked. */
+  private void toDevice(List<Long> addresses) {
+    if (addresses.isEmpty()) {
+      return;
+    }
+    driver.enter();
+    driver.lock();
+    try {
+      for (long address : addresses) {
+        Driver.check(cudart.cuMemFree(address), "cuMemFree");
+      }
+    } finally {
+      driver.unlock();
     }
   }
 
-  private long fromDevice(long bytes, long size) {
-    driver.enter();
-    // Giving blocks back waits for the device, which a capture must not.
-    boolean mayTrim = !driver.capturing();
-    if (reserved + size > cap && mayTrim) {
-      trim();
-    }
+  /** A new block, or null when the device has none of that size. */
+  private Long fromDevice(long size) {
     long[] address = new long[1];
     int code = cudart.cuMemAlloc(address, size);
-    if (code == cudart.CUDA_ERROR_OUT_OF_MEMORY && mayTrim) {
-      trim();
-      code = cudart.cuMemAlloc(address, size);
-    }
     if (code == cudart.CUDA_ERROR_OUT_OF_MEMORY) {
-      throw new OutOfMemoryException(backend.name(), bytes, stats());
+      return null;
     }
     Driver.check(code, "cuMemAlloc of " + size + " bytes");
     reserved += size;
@@ -219,13 +265,19 @@ final class DeviceMemory implements Memory {
     return (bytes + step - 1) & -step;
   }
 
-  synchronized void free(long address, long size, boolean forGraphs) {
-    live -= size;
-    if (forGraphs) {
-      liveOfGraphs -= size;
-      ofGraphs.computeIfAbsent(size, s -> new ArrayDeque<>()).add(address);
-    } else {
-      recycle(address, size);
+  void free(long address, long size, boolean forGraphs) {
+    boolean kept = true;
+    synchronized (this) {
+      live -= size;
+      if (forGraphs) {
+        liveOfGraphs -= size;
+        ofGraphs.computeIfAbsent(size, s -> new ArrayDeque<>()).add(address);
+      } else {
+        kept = recycle(address, size);
+      }
+    }
+    if (!kept) {
+      toDevice(List.of(address));
     }
   }
 
@@ -245,16 +297,20 @@ final class DeviceMemory implements Memory {
   }
 
   @Override
-  public synchronized void trim() {
+  public void trim() {
+    driver.refuseWhileCapturing("giving memory back");
     returnBlocks();
+    List<Long> back = new ArrayList<>();
+    synchronized (this) {
+      cached.forEach(
+          (size, addresses) -> {
+            back.addAll(addresses);
+            reserved -= size * addresses.size();
+          });
+      cached.clear();
+    }
+    // A block is in nobody's hands now; what the device still does with it comes to its end.
     driver.synchronize();
-    cached.forEach(
-        (size, addresses) -> {
-          for (long address : addresses) {
-            Driver.check(cudart.cuMemFree(address), "cuMemFree");
-            reserved -= size;
-          }
-        });
-    cached.clear();
+    toDevice(back);
   }
 }

@@ -1,5 +1,7 @@
 package org.deixis.backend.cuda;
 
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.ReentrantLock;
 import org.bytedeco.cuda.cudart.CUctx_st;
 import org.bytedeco.cuda.cudart.CUgraph_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
@@ -17,10 +19,16 @@ final class Driver implements AutoCloseable {
 
   private static final int NO_DEVICE = 100;
 
+  /** How often, and how many times in a row, a thread that captures is seen waiting. */
+  private static final int POLL_MILLIS = 50;
+
+  private static final int MOST_POLLS = 20;
+
   private final int device;
   private final CUctx_st context = new CUctx_st();
   private final CUstream_st stream = new CUstream_st();
   private volatile Thread capturing;
+  private final ReentrantLock turn = new ReentrantLock();
   private final ThreadLocal<Boolean> current = ThreadLocal.withInitial(() -> false);
 
   /**
@@ -74,30 +82,75 @@ final class Driver implements AutoCloseable {
   }
 
   /**
-   * @throws IllegalStateException when another thread is capturing it: what is put there now would
-   *     become part of that graph
+   * Takes the stream's turn, which each thread needs to put work into it, and {@link #unlock} gives
+   * it on. A thread may hold it several times over. Whoever needs a lock of this package besides
+   * takes the turn first. While a graph is captured, or work is done in the memory of graphs, its
+   * thread holds the turn, and the others wait.
+   *
+   * @throws IllegalStateException when the thread that captures a graph waits for another one,
+   *     which would never end
+   */
+  void lock() {
+    if (turn.tryLock()) {
+      return;
+    }
+    boolean interrupted = false;
+    try {
+      int waiting = 0;
+      while (true) {
+        try {
+          if (turn.tryLock(POLL_MILLIS, TimeUnit.MILLISECONDS)) {
+            return;
+          }
+          Thread thread = capturing;
+          Thread.State state = thread == null ? null : thread.getState();
+          boolean waits = state == Thread.State.WAITING || state == Thread.State.TIMED_WAITING;
+          waiting = waits ? waiting + 1 : 0;
+          if (waiting == MOST_POLLS) {
+            throw new IllegalStateException(
+                "thread '"
+                    + thread.getName()
+                    + "' waits for another thread while it captures a graph, and that one needs the"
+                    + " cuda device; captured work must not wait for other threads");
+          }
+        } catch (InterruptedException e) {
+          interrupted = true; // a turn ends soon: nothing to break off
+        }
+      }
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
+  void unlock() {
+    turn.unlock();
+  }
+
+  /**
+   * The stream, for a call that puts work into it.
+   *
+   * @throws IllegalStateException without {@link #lock}: the work might become part of a graph that
+   *     another thread captures
    */
   CUstream_st stream() {
-    Thread thread = capturing;
-    if (thread != null && thread != Thread.currentThread()) {
-      throw new IllegalStateException(
-          "the cuda device is capturing a graph on thread '"
-              + thread.getName()
-              + "'; other threads cannot use it meanwhile");
+    if (!turn.isHeldByCurrentThread()) {
+      throw new IllegalStateException("the stream is used without its turn");
     }
     return stream;
   }
 
-  /** Whether calls are being recorded into a graph instead of done. */
+  /** Whether this thread's calls are being recorded into a graph instead of done. */
   boolean capturing() {
-    return capturing != null;
+    return capturing == Thread.currentThread();
   }
 
   /**
    * @param what for the message, with its article
    */
   void refuseWhileCapturing(String what) {
-    if (capturing != null) {
+    if (capturing()) {
       throw new IllegalStateException(
           what
               + " inside of a captured graph: only kernels and products can be replayed; move data in"
@@ -105,13 +158,13 @@ final class Driver implements AutoCloseable {
     }
   }
 
-  /** Begins to record what this thread puts into the stream. */
+  /** Begins to record what this thread, whose turn it is, puts into the stream. */
   void beginCapture() {
     refuseWhileCapturing("a capture");
     enter();
     // Relaxed: the pool may still ask for memory, which does not touch the stream.
     check(
-        cudart.cuStreamBeginCapture(stream, cudart.CU_STREAM_CAPTURE_MODE_RELAXED),
+        cudart.cuStreamBeginCapture(stream(), cudart.CU_STREAM_CAPTURE_MODE_RELAXED),
         "cuStreamBeginCapture");
     capturing = Thread.currentThread();
   }
@@ -144,6 +197,13 @@ final class Driver implements AutoCloseable {
     return new String(name, 0, end, java.nio.charset.StandardCharsets.UTF_8);
   }
 
+  /** Of CUDA, as the driver names the newest that it knows: 13.0. */
+  String version() {
+    int[] version = new int[1];
+    check(cudart.cuDriverGetVersion(version), "cuDriverGetVersion");
+    return version[0] / 1000 + "." + version[0] % 1000 / 10;
+  }
+
   int attribute(int which) {
     int[] value = new int[1];
     check(cudart.cuDeviceGetAttribute(value, which, device), "cuDeviceGetAttribute");
@@ -159,7 +219,12 @@ final class Driver implements AutoCloseable {
   void synchronize() {
     refuseWhileCapturing("waiting for the device");
     enter();
-    check(cudart.cuStreamSynchronize(stream), "cuStreamSynchronize");
+    lock();
+    try {
+      check(cudart.cuStreamSynchronize(stream), "cuStreamSynchronize");
+    } finally {
+      unlock();
+    }
   }
 
   /**

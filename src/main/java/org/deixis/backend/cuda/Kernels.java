@@ -74,7 +74,8 @@ final class Kernels {
     if (found != null) {
       return found;
     }
-    synchronized (modules) {
+    driver.lock(); // a module is not loaded into another thread's capture
+    try {
       return functions.computeIfAbsent(
           key,
           k -> {
@@ -90,6 +91,8 @@ final class Kernels {
                 "cuFuncSetAttribute " + k.name);
             return function;
           });
+    } finally {
+      driver.unlock();
     }
   }
 

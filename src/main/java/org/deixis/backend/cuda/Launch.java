@@ -125,19 +125,24 @@ final class Launch {
     kernels.requireShared(name, shared);
     driver.enter();
     arguments.size.put(at);
-    Driver.check(
-        cudart.cuLaunchKernel(
-            function,
-            x,
-            y,
-            z,
-            threadsX,
-            threadsY,
-            1,
-            shared,
-            driver.stream(),
-            (PointerPointer<Pointer>) null,
-            arguments.extra),
-        "launch of " + name);
+    driver.lock();
+    try {
+      Driver.check(
+          cudart.cuLaunchKernel(
+              function,
+              x,
+              y,
+              z,
+              threadsX,
+              threadsY,
+              1,
+              shared,
+              driver.stream(),
+              (PointerPointer<Pointer>) null,
+              arguments.extra),
+          "launch of " + name);
+    } finally {
+      driver.unlock();
+    }
   }
 }

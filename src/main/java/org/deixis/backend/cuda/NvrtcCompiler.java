@@ -3,7 +3,6 @@ package org.deixis.backend.cuda;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
@@ -13,8 +12,6 @@ import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Loader;
 import org.bytedeco.javacpp.PointerPointer;
 import org.bytedeco.javacpp.SizeTPointer;
-import org.slf4j.Logger;
-import org.slf4j.LoggerFactory;
 
 /**
  * Compiles kernel files, which are resources, for the device at hand with NVRTC. What was compiled
@@ -22,8 +19,6 @@ import org.slf4j.LoggerFactory;
  * version, so that a second start compiles nothing.
  */
 public final class NvrtcCompiler implements KernelCompiler {
-  private static final Logger LOG = LoggerFactory.getLogger(NvrtcCompiler.class);
-
   /** What kernel files include. */
   private static final List<String> HEADERS =
       List.of("common.cuh", "mma.cuh", "region.cuh", "window.cuh", "window_tiles.cuh");
@@ -80,10 +75,10 @@ public final class NvrtcCompiler implements KernelCompiler {
                     String.join("\0", headers),
                     options.toString(),
                     major[0] + "." + minor[0]));
-    byte[] image = read(kept);
+    byte[] image = DiskCache.sealed(kept);
     if (image == null) {
       image = build(file + ".cu", source, headers, options, exact);
-      DiskCache.keep(kept, image);
+      DiskCache.seal(kept, image);
     }
     return new BytePointer(image);
   }
@@ -167,18 +162,6 @@ public final class NvrtcCompiler implements KernelCompiler {
       return new String(in.readAllBytes(), StandardCharsets.UTF_8);
     } catch (IOException e) {
       throw new IllegalStateException("cannot read /cuda/" + name, e);
-    }
-  }
-
-  private static byte[] read(Path kept) {
-    if (!Files.isRegularFile(kept)) {
-      return null;
-    }
-    try {
-      return Files.readAllBytes(kept);
-    } catch (IOException e) {
-      LOG.warn("{} cannot be read, and is compiled anew: {}", kept, e.getMessage());
-      return null;
     }
   }
 }

@@ -57,7 +57,7 @@ final class Staging implements AutoCloseable {
   }
 
   /** Copies from the host, in the order of the stream; {@code source} is free on return. */
-  synchronized void upload(ByteBuffer source, long target) {
+  void upload(ByteBuffer source, long target) {
     driver.refuseWhileCapturing("an upload");
     driver.enter();
     ByteBuffer rest = source.slice();
@@ -65,16 +65,23 @@ final class Staging implements AutoCloseable {
       int bytes = (int) Math.min(LARGEST, rest.remaining());
       Piece piece = take(bytes);
       piece.bytes.clear().put(rest.slice(rest.position(), bytes));
-      Driver.check(
-          cudart.cuMemcpyHtoDAsync(target + rest.position(), piece.memory, bytes, driver.stream()),
-          "upload");
+      driver.lock();
+      try {
+        Driver.check(
+            cudart.cuMemcpyHtoDAsync(
+                target + rest.position(), piece.memory, bytes, driver.stream()),
+            "upload");
+        Driver.check(cudart.cuEventRecord(piece.done, driver.stream()), "cuEventRecord");
+      } finally {
+        driver.unlock();
+      }
       give(piece, bytes);
       rest.position(rest.position() + bytes);
     }
   }
 
   /** Copies to the host, and waits for it: for each part while the next is on its way. */
-  synchronized void download(long source, ByteBuffer target) {
+  void download(long source, ByteBuffer target) {
     driver.refuseWhileCapturing("a download");
     driver.enter();
     ByteBuffer rest = target.slice();
@@ -97,36 +104,29 @@ final class Staging implements AutoCloseable {
     }
   }
 
-  /**
-   * Begins a copy to the host that is waited for later.
-   *
-   * @throws IllegalArgumentException when it is larger than a piece
-   */
-  synchronized Download download(long source, long bytes) {
-    if (bytes > LARGEST) {
-      throw new IllegalArgumentException(
-          bytes + " bytes to be read later; at most " + LARGEST + " can be");
+  /** Begins a copy to the host that is waited for later. */
+  Download download(long source, long bytes) {
+    Pending pending = new Pending(Math.toIntExact(bytes));
+    for (long at = 0; at < bytes; at += LARGEST) {
+      pending.pieces.add(ask(source + at, (int) Math.min(LARGEST, bytes - at)));
     }
-    return new Pending(ask(source, (int) bytes), (int) bytes);
+    return pending;
   }
 
   private final class Pending implements Download {
     private final ByteBuffer bytes;
-    private Piece piece;
+    private final ArrayDeque<Piece> pieces = new ArrayDeque<>();
 
-    Pending(Piece piece, int size) {
-      this.piece = piece;
+    Pending(int size) {
       bytes = ByteBuffer.allocate(size);
     }
 
     @Override
     public synchronized ByteBuffer get() {
-      if (piece != null) {
-        finish(piece, bytes.capacity(), bytes);
-        piece = null;
-        bytes.flip();
+      while (!pieces.isEmpty()) {
+        finish(pieces.remove(), (int) Math.min(LARGEST, bytes.remaining()), bytes);
       }
-      return bytes.duplicate().order(ByteOrder.LITTLE_ENDIAN);
+      return bytes.duplicate().flip().order(ByteOrder.LITTLE_ENDIAN);
     }
   }
 
@@ -135,18 +135,25 @@ final class Staging implements AutoCloseable {
     driver.refuseWhileCapturing("a download");
     driver.enter();
     Piece piece = take(bytes);
-    Driver.check(
-        cudart.cuMemcpyDtoHAsync(piece.memory, source, bytes, driver.stream()), "download");
-    Driver.check(cudart.cuEventRecord(piece.done, driver.stream()), "cuEventRecord");
+    driver.lock();
+    try {
+      Driver.check(
+          cudart.cuMemcpyDtoHAsync(piece.memory, source, bytes, driver.stream()), "download");
+      Driver.check(cudart.cuEventRecord(piece.done, driver.stream()), "cuEventRecord");
+    } finally {
+      driver.unlock();
+    }
     return piece;
   }
 
   /** Waits for a copy that {@link #ask} began, and puts it into {@code target}. */
-  private synchronized void finish(Piece piece, int bytes, ByteBuffer target) {
+  private void finish(Piece piece, int bytes, ByteBuffer target) {
     driver.enter();
     Driver.check(cudart.cuEventSynchronize(piece.done), "download");
     target.put(piece.bytes.clear().limit(bytes));
-    queue(bytes).addFirst(piece);
+    synchronized (this) {
+      queue(bytes).addFirst(piece);
+    }
   }
 
   private ArrayDeque<Piece> queue(long bytes) {
@@ -158,7 +165,7 @@ final class Staging implements AutoCloseable {
   }
 
   /** A piece that the device is done with; the caller puts it back into its queue. */
-  private Piece take(int bytes) {
+  private synchronized Piece take(int bytes) {
     ArrayDeque<Piece> queue = queue(bytes);
     long size = size(bytes);
     Piece oldest = queue.peekFirst();
@@ -189,8 +196,7 @@ final class Staging implements AutoCloseable {
     return code == 0;
   }
 
-  private void give(Piece piece, long bytes) {
-    Driver.check(cudart.cuEventRecord(piece.done, driver.stream()), "cuEventRecord");
+  private synchronized void give(Piece piece, long bytes) {
     queue(bytes).addLast(piece);
   }
 

@@ -8,6 +8,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 import org.deixis.model.bert.TextConfig;
 import org.deixis.model.swin.SwinConfig;
 import org.deixis.model.swin.WindowRule;
@@ -166,7 +167,7 @@ public record GresConfig(
       }
       return parse(file.toString(), Files.readAllBytes(file));
     } catch (IOException e) {
-      throw new InputException(file + ": cannot be read: " + e.getMessage(), e);
+      throw new InputException(file + ": cannot be read: " + Reason.of(e), e);
     }
   }
 

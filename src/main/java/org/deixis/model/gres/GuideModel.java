@@ -15,6 +15,7 @@ import org.deixis.model.bert.Tokens;
 import org.deixis.model.swin.Swin;
 import org.deixis.nn.ConvLayer;
 import org.deixis.nn.GroupNormLayer;
+import org.deixis.nn.Init;
 import org.deixis.nn.LayerNormLayer;
 import org.deixis.nn.LinearLayer;
 import org.deixis.nn.Module;
@@ -107,7 +108,7 @@ public final class GuideModel extends Module {
       maskEmbed2 = linear(source, "mask_embed.2", d, dm);
       noTarget0 = linear(source, "no_target_head.0", d, d);
       noTarget2 = linear(source, "no_target_head.2", d, 1);
-      noTargetEvidence = config.maskEvidence() ? linear(source, "no_target_evidence", 1, 1) : null;
+      noTargetEvidence = config.maskEvidence() ? silent(source, "no_target_evidence") : null;
     } catch (RuntimeException e) {
       random.close();
       throw e;
@@ -116,6 +117,16 @@ public final class GuideModel extends Module {
 
   private LinearLayer linear(ParameterSource source, String name, int in, int out) {
     return register(name, new LinearLayer(source.part(name), in, out));
+  }
+
+  /**
+   * One number's multiple, at first 0. PyTorch's draw for one input, anywhere in [-1, 1], is as
+   * large as what it may become and often of the wrong sign, which training then takes thousands of
+   * steps to undo, the no-target loss above all others meanwhile.
+   */
+  private LinearLayer silent(ParameterSource source, String name) {
+    return register(
+        name, new LinearLayer(source.part(name), 1, 1, true, Init.zeros(), Init.zeros()));
   }
 
   private LayerNormLayer norm(ParameterSource source, String name, int width) {

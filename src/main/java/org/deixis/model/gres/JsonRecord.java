@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.JsonMappingException;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.MapperFeature;
 import com.fasterxml.jackson.databind.SerializationFeature;
+import com.fasterxml.jackson.databind.exc.MismatchedInputException;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
@@ -16,6 +17,7 @@ import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 
 /**
  * Records as JSON objects, read strictly: what is left out keeps its default, and an unknown key or
@@ -45,10 +47,11 @@ public final class JsonRecord {
     } catch (JsonProcessingException e) {
       throw new InputException(
           "%s: not valid JSON at line %d: %s"
-              .formatted(where, e.getLocation().getLineNr(), oneLine(e.getOriginalMessage())),
+              .formatted(
+                  where, e.getLocation().getLineNr(), Reason.oneLine(e.getOriginalMessage())),
           e);
     } catch (IOException e) {
-      throw new InputException(where + ": cannot be read: " + oneLine(e.getMessage()), e);
+      throw new InputException(where + ": cannot be read: " + Reason.of(e), e);
     }
     if (!given.isObject()) {
       throw new InputException(where + ": must hold one JSON object");
@@ -65,9 +68,9 @@ public final class JsonRecord {
           throw new InputException(where + ": " + t.getMessage(), e);
         }
       }
-      throw new InputException(where + ": " + path(e) + ": " + oneLine(e.getOriginalMessage()), e);
+      throw new InputException(where + ": " + path(e) + ": " + reason(e, tree), e);
     } catch (JsonProcessingException e) {
-      throw new InputException(where + ": " + oneLine(e.getOriginalMessage()), e);
+      throw new InputException(where + ": " + Reason.oneLine(e.getOriginalMessage()), e);
     }
   }
 
@@ -92,6 +95,27 @@ public final class JsonRecord {
     }
   }
 
+  /** What the key wants and what it was given, rather than what the parser tried with it. */
+  private static String reason(JsonMappingException e, JsonNode tree) {
+    Class<?> type = e instanceof MismatchedInputException wrong ? wrong.getTargetType() : null;
+    String wanted =
+        type == boolean.class
+            ? "true or false"
+            : type == int.class || type == long.class
+                ? "a whole number"
+                : type == float.class || type == double.class
+                    ? "a number"
+                    : type == String.class ? "a text" : null;
+    if (wanted == null) {
+      return Reason.oneLine(e.getOriginalMessage());
+    }
+    JsonNode given = tree;
+    for (JsonMappingException.Reference r : e.getPath()) {
+      given = r.getFieldName() == null ? given.path(r.getIndex()) : given.path(r.getFieldName());
+    }
+    return given + " is not " + wanted;
+  }
+
   private static String path(JsonMappingException e) {
     StringBuilder path = new StringBuilder();
     for (JsonMappingException.Reference r : e.getPath()) {
@@ -102,10 +126,6 @@ public final class JsonRecord {
       }
     }
     return path.toString();
-  }
-
-  private static String oneLine(String message) {
-    return message == null ? "no reason given" : message.strip().replaceAll("\\s+", " ");
   }
 
   /** The record as indented JSON, with a newline at its end. */

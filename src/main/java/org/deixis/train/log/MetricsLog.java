@@ -10,7 +10,9 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.deixis.core.AtomicWrite;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 
 /**
  * {@code metrics.jsonl}: one JSON object a line, each with its step. A resumed run drops the lines
@@ -39,10 +41,11 @@ public final class MetricsLog {
           }
         }
       }
-      Files.write(file, kept);
+      kept.add("");
+      AtomicWrite.bytes(file, String.join("\n", kept).getBytes(StandardCharsets.UTF_8));
       return new MetricsLog(file);
     } catch (IOException e) {
-      throw new InputException("cannot write " + file + ": " + e.getMessage(), e);
+      throw new InputException("cannot read " + file + ": " + Reason.of(e), e);
     }
   }
 
@@ -68,7 +71,7 @@ public final class MetricsLog {
           StandardOpenOption.APPEND);
     } catch (IOException e) {
       throw new InputException(
-          "cannot write " + file + ": " + e.getMessage() + "; free some space", e);
+          "cannot write " + file + ": " + Reason.of(e) + "; free some space", e);
     }
   }
 
@@ -85,7 +88,7 @@ public final class MetricsLog {
         }
       }
     } catch (IOException e) {
-      throw new InputException("cannot read " + file + ": " + e.getMessage(), e);
+      throw new InputException("cannot read " + file + ": " + Reason.of(e), e);
     }
     return points;
   }

@@ -8,8 +8,11 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.zip.CRC32C;
+import org.deixis.core.AtomicWrite;
 import org.deixis.core.InputException;
+import org.deixis.core.Reason;
 
 /**
  * An event file that TensorBoard reads: TFRecord framing (length, masked CRC-32C, bytes, masked
@@ -23,16 +26,21 @@ public final class TensorBoardWriter implements AutoCloseable {
 
   /** A new event file in {@code folder}. */
   public TensorBoardWriter(Path folder) {
-    file = folder.resolve("events.out.tfevents." + System.currentTimeMillis() / 1000 + ".deixis");
+    String name = "events.out.tfevents." + System.currentTimeMillis() / 1000 + ".deixis";
+    // A run that is resumed within the second keeps what it wrote before.
+    Path free = folder.resolve(name);
+    for (int i = 1; Files.exists(free); i++) {
+      free = folder.resolve(name + "." + i);
+    }
+    file = free;
+    ByteArrayOutputStream event = new ByteArrayOutputStream();
+    putDouble(event, 1, System.currentTimeMillis() / 1e3);
+    putBytes(event, 3, "brain.Event:2".getBytes(StandardCharsets.UTF_8));
+    AtomicWrite.bytes(file, framed(event.toByteArray()));
     try {
-      Files.createDirectories(folder);
-      out = Files.newOutputStream(file);
-      ByteArrayOutputStream event = new ByteArrayOutputStream();
-      putDouble(event, 1, System.currentTimeMillis() / 1e3);
-      putBytes(event, 3, "brain.Event:2".getBytes(StandardCharsets.UTF_8));
-      record(event.toByteArray());
+      out = Files.newOutputStream(file, StandardOpenOption.APPEND);
     } catch (IOException e) {
-      throw new InputException("cannot write " + file + ": " + e.getMessage(), e);
+      throw new InputException("cannot write " + file + ": " + Reason.of(e), e);
     }
   }
 
@@ -49,20 +57,19 @@ public final class TensorBoardWriter implements AutoCloseable {
     putVarint(event, step);
     putBytes(event, 5, summary.toByteArray());
     try {
-      record(event.toByteArray());
-      out.flush();
+      out.write(framed(event.toByteArray()));
     } catch (IOException e) {
       throw new InputException(
-          "cannot write " + file + ": " + e.getMessage() + "; free some space", e);
+          "cannot write " + file + ": " + Reason.of(e) + "; free some space", e);
     }
   }
 
-  private void record(byte[] data) throws IOException {
+  private static byte[] framed(byte[] data) {
     byte[] length =
         ByteBuffer.allocate(8).order(ByteOrder.LITTLE_ENDIAN).putLong(data.length).array();
     ByteBuffer framed = ByteBuffer.allocate(16 + data.length).order(ByteOrder.LITTLE_ENDIAN);
     framed.put(length).putInt(masked(length)).put(data).putInt(masked(data));
-    out.write(framed.array());
+    return framed.array();
   }
 
   /**
@@ -105,7 +112,7 @@ public final class TensorBoardWriter implements AutoCloseable {
     try {
       out.close();
     } catch (IOException e) {
-      throw new InputException("cannot write " + file + ": " + e.getMessage(), e);
+      throw new InputException("cannot write " + file + ": " + Reason.of(e), e);
     }
   }
 }

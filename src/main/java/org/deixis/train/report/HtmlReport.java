@@ -3,15 +3,13 @@ package org.deixis.train.report;
 import java.awt.Color;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
-import org.deixis.core.InputException;
+import org.deixis.core.AtomicWrite;
 import org.deixis.data.BitMask;
 import org.deixis.data.Images;
 import org.deixis.data.RgbImage;
@@ -134,6 +132,7 @@ public final class HtmlReport {
     chart.getStyler().setLegendVisible(false);
     chart.getStyler().setChartBackgroundColor(Color.WHITE);
     chart.getStyler().setPlotBorderVisible(false);
+    chart.getStyler().setYAxisDecimalPattern("#,##0.######");
     chart
         .addSeries(
             name,
@@ -216,16 +215,9 @@ public final class HtmlReport {
     return page.append("</body></html>\n").toString();
   }
 
-  /** Writes the page under another name first, then renames it. */
+  /** Writes the page, whole or not at all. */
   public void write(Path file) {
-    Path temporary = file.resolveSibling(file.getFileName() + ".partial");
-    try {
-      Files.writeString(temporary, html(), StandardCharsets.UTF_8);
-      Files.move(
-          temporary, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
-    } catch (IOException e) {
-      throw new InputException("cannot write " + file + ": " + e.getMessage(), e);
-    }
+    AtomicWrite.bytes(file, html().getBytes(StandardCharsets.UTF_8));
   }
 
   static String escape(String text) {

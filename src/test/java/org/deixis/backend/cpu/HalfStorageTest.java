@@ -17,6 +17,7 @@ import org.deixis.backend.Attention;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Binary;
 import org.deixis.backend.Gemm;
+import org.deixis.backend.KernelResults;
 import org.deixis.backend.Scope;
 import org.deixis.backend.Unary;
 import org.deixis.backend.reference.ReferenceBackend;
@@ -64,7 +65,7 @@ class HalfStorageTest {
       long arrays = Arrays.stream(method.getParameterTypes()).filter(Array.class::equals).count();
       boolean moves = method.getName().endsWith("load");
       if (arrays > 0 && !moves) {
-        Integer written = HalfStorage.WRITTEN.get(method.getName());
+        Integer written = KernelResults.WRITTEN.get(method.getName());
         assertTrue(written != null && written <= arrays, method.getName());
       }
     }

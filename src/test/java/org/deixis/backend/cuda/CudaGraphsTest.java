@@ -12,6 +12,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.bytedeco.cuda.global.cudart;
 import org.deixis.backend.Array;
 import org.deixis.backend.Backend;
@@ -28,6 +29,17 @@ import org.junit.jupiter.api.Test;
 @Tag("cuda-host")
 class CudaGraphsTest {
   private static final int N = 1_000;
+
+  private static CudaBackend caching;
+
+  /** One whose freed memory is the next buffer's of its size. */
+  private static synchronized CudaBackend caching() {
+    if (caching == null) {
+      Path built = Path.of("target/cuda-graphs").toAbsolutePath();
+      caching = CudaHost.backend(Path.of("cuda"), built, true);
+    }
+    return caching;
+  }
 
   private static Array array(Backend backend, float value) {
     Array a = backend.allocate(Shape.of(N), DType.F32);
@@ -95,11 +107,9 @@ class CudaGraphsTest {
     assertEquals(live, backend.memory().stats().live());
   }
 
-  /** With a caching pool, where a block that was freed is the next one's of its size. */
   @Test
   void whatIsAllocatedBetweenReplaysIsSafe() {
-    CudaBackend backend =
-        CudaHost.backend(Path.of("cuda"), Path.of("target/cuda-graphs").toAbsolutePath(), true);
+    CudaBackend backend = caching();
     long live = backend.memory().stats().live();
     try (Scope scope = Scope.open()) {
       Array x = array(backend, 1);
@@ -220,8 +230,37 @@ class CudaGraphsTest {
     assertEquals(live, backend.memory().stats().live());
   }
 
+  /** What another thread asks for while a graph is captured is done after it, and no part of it. */
   @Test
-  void otherThreadsAreKeptOutOfACapture() {
+  void otherThreadsWaitForACapture() throws InterruptedException {
+    CudaBackend backend = CudaHost.backend();
+    try (Scope scope = Scope.open()) {
+      Array x = array(backend, 2);
+      Array y = array(backend, 0);
+      Thread other = new Thread(() -> backend.fill(y, 7));
+      Runnable work =
+          () -> {
+            other.start();
+            while (other.getState() != Thread.State.TIMED_WAITING) {
+              Thread.onSpinWait();
+            }
+            backend.fill(x, 5);
+          };
+      try (Graphs.Graph graph = backend.graphs().capture(work)) {
+        other.join();
+        holds(2, x);
+        holds(7, y);
+        backend.fill(y, 1);
+        graph.launch();
+        holds(5, x);
+        holds(1, y);
+      }
+    }
+  }
+
+  /** Work that waits for a thread which waits for its end would hang. */
+  @Test
+  void capturedWorkMustNotWaitForOtherThreads() {
     CudaBackend backend = CudaHost.backend();
     try (Scope scope = Scope.open()) {
       Array x = array(backend, 2);
@@ -247,10 +286,56 @@ class CudaGraphsTest {
           };
       try (Graphs.Graph graph = backend.graphs().capture(work)) {
         assertEquals(1, messages.size());
-        assertTrue(messages.get(0).contains("capturing a graph"), messages.get(0));
+        assertTrue(messages.get(0).contains("must not wait for other threads"), messages.get(0));
         holds(2, x);
         graph.launch();
         holds(5, x);
+      }
+    }
+  }
+
+  /** Calls between those of work in the graphs' memory must not be launches of graphs. */
+  @Test
+  void launchesDoNotDisturbWorkInTheirMemory() throws InterruptedException {
+    CudaBackend backend = caching();
+    try (Scope scope = Scope.open()) {
+      Array x = array(backend, 3);
+      Array y = array(backend, 0);
+      Array z = array(backend, 1);
+      work(z, y).run();
+      try (Graphs.Graph graph = backend.graphs().capture(work(z, y))) {
+        AtomicBoolean stop = new AtomicBoolean();
+        Thread other =
+            new Thread(
+                () -> {
+                  while (!stop.get()) {
+                    graph.launch();
+                    Thread.yield();
+                  }
+                });
+        Array own = array(backend, 0);
+        Runnable mine =
+            () -> {
+              try (Scope inner = Scope.open()) {
+                Array square = backend.allocate(x.shape(), DType.F32);
+                backend.unary(Unary.SQUARE, x, square);
+                for (int i = 0; i < 200; i++) {
+                  backend.unary(Unary.RELU, square, square);
+                }
+                backend.unary(Unary.SQUARE, square, own);
+              }
+            };
+        other.start();
+        try {
+          for (int i = 0; i < 20; i++) {
+            backend.fill(own, 0);
+            backend.graphs().warmUp(mine);
+            holds(81, own);
+          }
+        } finally {
+          stop.set(true);
+          other.join();
+        }
       }
     }
   }

@@ -170,7 +170,9 @@ class CudnnTest {
         assertEquals(0, cudnn.cudnnCreateFilterDescriptor(w));
         assertEquals(0, cudnn.cudnnCreateConvolutionDescriptor(c));
         if (stream) {
+          driver.lock();
           assertEquals(0, cudnn.cudnnSetStream(context, driver.stream()));
+          driver.unlock();
         }
         int[] codes = {
           cudnn.cudnnSetTensor4dDescriptor(x, layout, type, pictures, 8, 4, 4),

@@ -71,6 +71,10 @@ class StagingTest {
       byte[] got = new byte[expected.length];
       back.get(got);
       assertArrayEquals(expected, got);
+      Download later = backend.download(device);
+      backend.upload(ByteBuffer.allocate(expected.length), device);
+      later.get().get(got);
+      assertArrayEquals(expected, got);
     }
   }
 

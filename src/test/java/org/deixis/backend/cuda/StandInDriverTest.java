@@ -1,0 +1,137 @@
+package org.deixis.backend.cuda;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.nio.file.Path;
+import org.bytedeco.cuda.cudart.CUctx_st;
+import org.bytedeco.cuda.cudart.CUfunc_st;
+import org.bytedeco.cuda.cudart.CUmod_st;
+import org.bytedeco.cuda.cudart.CUstream_st;
+import org.bytedeco.cuda.global.cudart;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.LongPointer;
+import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.javacpp.PointerPointer;
+import org.deixis.testing.CudaHost;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+
+/** What a real driver refuses, the stand-in refuses too: or mistakes would wait for the card. */
+@Tag("cuda-host")
+class StandInDriverTest {
+  private static final int SHARED_WITHOUT_ASKING = 48 << 10;
+  private static CUstream_st stream;
+  private static CUfunc_st advance;
+  private static CUfunc_st windows;
+
+  @BeforeAll
+  static void load() {
+    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    CudaHost.backend();
+    CUctx_st context = new CUctx_st();
+    ok(cudart.cuDevicePrimaryCtxRetain(context, 0));
+    ok(cudart.cuCtxSetCurrent(context));
+    stream = new CUstream_st();
+    ok(cudart.cuStreamCreate(stream, cudart.CU_STREAM_NON_BLOCKING));
+    advance = function("optimizer", 0, "advance");
+    windows = function("window_attention_mma", 1, "window_attention_7x1");
+  }
+
+  private static CUfunc_st function(String file, int type, String name) {
+    Path built = Path.of("target/cuda-stand-in").toAbsolutePath();
+    CUmod_st module = new CUmod_st();
+    CUfunc_st function = new CUfunc_st();
+    try (BytePointer image = CudaHost.compiler(Path.of("cuda"), built).compile(file, type, 90)) {
+      ok(cudart.cuModuleLoadData(module, image));
+      ok(cudart.cuModuleGetFunction(function, module, name));
+    }
+    return function;
+  }
+
+  private static void ok(int code) {
+    Driver.check(code, "the test's call");
+  }
+
+  /** Of {@code advance(int, float*)}, which reads nothing when it is not run. */
+  private static int launch(CUfunc_st function, int threads, int shared, long bytes) {
+    try (BytePointer packed = new BytePointer(256L);
+        LongPointer size = new LongPointer(new long[] {bytes});
+        LongPointer words = new LongPointer(1, packed.address(), 2, size.address(), 0);
+        PointerPointer<Pointer> extra = new PointerPointer<>(words)) {
+      return cudart.cuLaunchKernel(
+          function, 1, 1, 1, threads, 1, 1, shared, stream, (PointerPointer<Pointer>) null, extra);
+    }
+  }
+
+  private static void refused(String words, int code) {
+    IllegalStateException e = assertThrows(IllegalStateException.class, () -> ok(code));
+    assertTrue(e.getMessage().contains(words), e.getMessage());
+  }
+
+  /** The buffer ends with the last argument: an int, padding to 8 bytes, an address. */
+  @Test
+  void argumentsThatDoNotFitTheKernel() {
+    for (long bytes : new long[] {0, 8, 12, 20, 24}) {
+      refused("its parameters have 16", launch(advance, 1, 0, bytes));
+    }
+  }
+
+  @Test
+  void moreThreadsThanAKernelWasCompiledFor() {
+    refused("it was compiled for 1024", launch(advance, 1025, 0, 16));
+    refused("256 threads a block; it was compiled for 128", launch(windows, 256, 0, 16));
+  }
+
+  @Test
+  void moreSharedMemoryThanAKernelHasAskedFor() {
+    refused("bytes of shared memory", launch(advance, 1, SHARED_WITHOUT_ASKING + 1, 16));
+    int dynamic = cudart.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    ok(cudart.cuFuncSetAttribute(advance, dynamic, SHARED_WITHOUT_ASKING + 1024));
+    refused("bytes of shared memory", launch(advance, 1, SHARED_WITHOUT_ASKING + 1025, 16));
+    refused("no block may have", cudart.cuFuncSetAttribute(advance, dynamic, 1 << 20));
+  }
+
+  @Test
+  void aThreadWithoutTheContext() throws InterruptedException {
+    int[] codes = new int[4];
+    Thread thread =
+        new Thread(
+            () -> {
+              codes[0] = cudart.cuMemAlloc(new long[1], 16);
+              codes[1] = launch(advance, 1, 0, 16);
+              codes[2] = cudart.cuStreamSynchronize(stream);
+              codes[3] = cudart.cuStreamBeginCapture(stream, 0);
+            });
+    thread.start();
+    thread.join();
+    for (int code : codes) {
+      assertEquals(cudart.CUDA_ERROR_INVALID_CONTEXT, code);
+    }
+  }
+
+  /** One element too many, in the second of two blocks. */
+  @Test
+  void aWriteBesideABufferNamesKernelBlockAndBuffer() {
+    int count = 2 * 256 * 4 * 4 - 2; // of two blocks of 256 threads, four packs of four each
+    long[] address = new long[1];
+    ok(cudart.cuMemAlloc(address, 4L * count));
+    CUfunc_st fill = function("move", 0, "fill");
+    try (BytePointer packed = new BytePointer(24L);
+        LongPointer size = new LongPointer(new long[] {20});
+        LongPointer words = new LongPointer(1, packed.address(), 2, size.address(), 0);
+        PointerPointer<Pointer> extra = new PointerPointer<>(words)) {
+      packed.putLong(0, address[0]);
+      packed.putLong(8, count + 1L);
+      packed.putFloat(16, 7);
+      int code =
+          cudart.cuLaunchKernel(
+              fill, 2, 1, 1, 256, 1, 1, 0, stream, (PointerPointer<Pointer>) null, extra);
+      refused("kernel fill, block (1, 0, 0): wrote beyond a buffer of " + 4 * count, code);
+    } finally {
+      ok(cudart.cuMemFree(address[0]));
+    }
+  }
+}
