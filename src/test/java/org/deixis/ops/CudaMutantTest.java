@@ -225,6 +225,18 @@ class CudaMutantTest {
               List.of("region_attention"),
               DType.F16),
           new Mutant(
+              "rows that lanes take beside others are not added",
+              "attention.cu",
+              "for (int m = across; m < WARP; m *= 2) {",
+              "for (int m = across; m < WARP / 2; m *= 2) {",
+              List.of("cross_attention")),
+          new Mutant(
+              "a key's weights are read before all lanes have brought theirs",
+              "attention.cu",
+              "    __syncwarp();\n    int count",
+              "    int count",
+              List.of("cross_attention")),
+          new Mutant(
               "a word's query begins before its keys are there",
               "attention_mma.cu",
               "  __syncthreads();  // keys and values are there\n",

@@ -214,7 +214,7 @@ final class CudaAttention {
             s.batch(),
             THREADS,
             1,
-            Float.BYTES * WARPS * 4 * s.headDim());
+            Float.BYTES * WARPS * (4 * s.headDim() + 2 * 32));
   }
 
   private void backwardOfQueries(
