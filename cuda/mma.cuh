@@ -84,8 +84,8 @@ DEVICE float exp2_approximate(float x) { return exp2f(x); }
 
 DEVICE void copy_async(T* to, const T* from, bool there) {
   int4 words = {0, 0, 0, 0};
-  if (there) words = *reinterpret_cast<const int4*>(from);
-  *reinterpret_cast<int4*>(to) = words;
+  if (there) words = load_words<16>(from);
+  store_words<16>(to, words);
 }
 DEVICE void wait_for_copies() {}
 

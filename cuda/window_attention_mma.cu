@@ -60,40 +60,24 @@ DEVICE void attend(MAP_ARGUMENTS, int batch, const T* qkv, const T* bias, const 
     __syncthreads();  // keys and values are there
     bool seam = seamed(w);
     float s[TILES][4];
-    float m0 = NEGATIVE_INFINITY, m1 = NEGATIVE_INFINITY;
 #pragma unroll
     for (int tile = 0; tile < TILES; tile++) {
       outer<PLANES>(s[tile], query, keys, S::PLANE, tile);
       finish_scores(s[tile], tile, scale, top, low, own, places, seam, side_at(topPlace), side_at(lowPlace));
-      m0 = fmaxf(m0, fmaxf(s[tile][0], s[tile][1]));
-      m1 = fmaxf(m1, fmaxf(s[tile][2], s[tile][3]));
     }
-    m0 = quad_max(m0);
-    m1 = quad_max(m1);
-    float sum0 = 0, sum1 = 0;
     u32 p[TILES][2];
-#pragma unroll
-    for (int tile = 0; tile < TILES; tile++) {
-      float a = exp2_approximate(s[tile][0] - m0), b = exp2_approximate(s[tile][1] - m0);
-      float c = exp2_approximate(s[tile][2] - m1), e = exp2_approximate(s[tile][3] - m1);
-      sum0 += a + b;
-      sum1 += c + e;
-      p[tile][0] = pack_pair(a, b);
-      p[tile][1] = pack_pair(c, e);
-    }
-    sum0 = quad_sum(sum0);
-    sum1 = quad_sum(sum1);
+    Softmax x = soften(s, p);
     float out[4 * PLANES][4];
     clear<PLANES>(out);
     over_keys<TILES, PLANES>(out, p, lanes_of(values));
     int s0 = source_at(topPlace), s1 = source_at(lowPlace);
     T* to = y + first * channels + head * d;
     store_rows<PLANES>(s0 < 0 ? nullptr : to + static_cast<i64>(s0) * channels,
-                       s1 < 0 ? nullptr : to + static_cast<i64>(s1) * channels, out, 1 / sum0, 1 / sum1, d);
+                       s1 < 0 ? nullptr : to + static_cast<i64>(s1) * channels, out, 1 / x.topSum, 1 / x.lowSum, d);
     if (lse && t == 0) {
       float* into = lse + (static_cast<i64>(at.index) * heads + head) * n;
-      if (i0 < n) into[i0] = s0 < 0 ? 0 : LN2 * (m0 + log2f(sum0));
-      if (i1 < n) into[i1] = s1 < 0 ? 0 : LN2 * (m1 + log2f(sum1));
+      if (i0 < n) into[i0] = s0 < 0 ? 0 : x.top_lse();
+      if (i1 < n) into[i1] = s1 < 0 ? 0 : x.low_lse();
     }
   }
 }

@@ -73,11 +73,6 @@ DEVICE int slot(int i, int j) {
   return 2 * ((j / 8 * 2 + i / 8 % 2) * THREADS + i / 16 * WARP + i % 8 * 4 + j % 8 / 2) + j % 2;
 }
 
-DEVICE float pair_dot(u32 a, u32 b) { return lower(a) * lower(b) + upper(a) * upper(b); }
-DEVICE float chunk_dot(int4 a, int4 b) {
-  return pair_dot(a.x, b.x) + pair_dot(a.y, b.y) + pair_dot(a.z, b.z) + pair_dot(a.w, b.w);
-}
-
 DEVICE void add(Pair& sum, Pair v) { sum = Pair{sum.first + v.first, sum.second + v.second}; }
 
 // parts[blockIdx.y]: of the table [row][head], behind it, where there is a bias, its [3C].

@@ -9,6 +9,7 @@ import org.deixis.backend.Reduction;
 import org.deixis.backend.Unary;
 import org.deixis.bench.OpCase.Kind;
 import org.deixis.core.Shape;
+import org.deixis.ops.AttentionOp;
 import org.deixis.ops.BinaryOp;
 import org.deixis.ops.Dropout;
 import org.deixis.ops.Embedding;
@@ -16,6 +17,7 @@ import org.deixis.ops.GruCell;
 import org.deixis.ops.Layout;
 import org.deixis.ops.Patches;
 import org.deixis.ops.Reduce;
+import org.deixis.ops.RegionAttention;
 import org.deixis.ops.RegionPool;
 import org.deixis.ops.Resize;
 import org.deixis.ops.Scale;
@@ -36,6 +38,8 @@ final class WideLoadCases {
     moves(cases);
     embedding(cases);
     geometry(cases);
+    attention(cases);
+    regions(cases);
   }
 
   private static void elementwise(List<OpCase> cases) {
@@ -245,5 +249,106 @@ final class WideLoadCases {
                       BinaryOp.apply(
                           Binary.MUL, RegionPool.apply(v[0], 2, 4, v[1].dtype()), v[1])));
     }
+  }
+
+  /**
+   * Attention over short sequences: keys that are no whole tiles of 8, 32 or 64 and more than are
+   * on the tensor cores; heads of whole packs that are no whole steps of 16; tiles and chunks of 64
+   * queries.
+   */
+  private static void attention(List<OpCase> cases) {
+    int[][] own = {{3, 20, 2, 64}, {2, 8, 3, 8}, {3, 33, 2, 24}, {3, 64, 1, 40}, {2, 65, 1, 16}};
+    for (int[] s : own) {
+      cases.add(
+          op(AttentionOp.SELF, s[1] + " tokens, " + s[2] + " heads of " + s[3])
+              .in(s[0], s[1], 3 * s[2] * s[3])
+              .in(Kind.MASK, 1, s[0], s[1])
+              .run(v -> AttentionOp.self(v[0], v[1], s[2])));
+    }
+    // Batch, queries, keys, heads, columns: with 18 heads in all, a chunk of several tiles.
+    int[][] other = {
+      {2, 3, 1, 1, 8},
+      {9, 150, 20, 2, 8},
+      {1, 130, 7, 2, 32},
+      {2, 200, 40, 1, 64},
+      {3, 5, 33, 2, 16},
+      {2, 17, 64, 2, 56},
+      {2, 70, 9, 1, 136},
+      {2, 34, 70, 1, 37}
+    };
+    for (int[] s : other) {
+      int c = s[3] * s[4];
+      cases.add(
+          op(AttentionOp.CROSS, "%d×%d×%d, %d heads of %d".formatted(s[0], s[1], s[2], s[3], s[4]))
+              .scaled(2, s[0], s[1], c)
+              .in(s[0], s[2], 2 * c)
+              .run(v -> AttentionOp.cross(v[0], v[1], null, s[3])));
+    }
+    cases.add(
+        op(AttentionOp.CROSS, "chunks, masked")
+            .in(3, 150, 48)
+            .in(3, 12, 96)
+            .in(Kind.MASK, 1, 3, 12)
+            .run(v -> AttentionOp.cross(v[0], v[1], v[2], 2)));
+    cases.add(
+        op(AttentionOp.CROSS, "off alignment")
+            .in(2 * 9 * 16 + 1)
+            .in(2, 5, 32)
+            .run(
+                v ->
+                    AttentionOp.cross(
+                        Layout.reshape(Layout.slice(v[0], 1, 2 * 9 * 16 + 1), Shape.of(2, 9, 16)),
+                        v[1],
+                        null,
+                        2)));
+    cases.add(
+        op(AttentionOp.CROSS, "no queries")
+            .in(2, 0, 16)
+            .in(2, 5, 32)
+            .run(v -> AttentionOp.cross(v[0], v[1], null, 2)));
+  }
+
+  /** Region attention: sets of regions, chunks of tiles of 64 pixels, packs of columns and none. */
+  private static void regions(List<OpCase> cases) {
+    int[][] sizes = {
+      {2, 1, 70, 32},
+      {1, 3, 130, 8},
+      {2, 16, 64, 40},
+      {3, 8, 450, 72},
+      {4, 16, 333, 136},
+      {5, 40, 200, 24},
+      {1, 5, 90, 328},
+      {1, 128, 100, 16},
+      {2, 9, 150, 7},
+      {2, 4, 150, 12},
+      {1, 5, 40, 515},
+      {0, 4, 10, 16},
+      {2, 0, 10, 16}
+    };
+    for (int[] s : sizes) {
+      cases.add(
+          op(RegionAttention.NAME, s[1] + " regions, " + Shape.of(s[0], s[2], s[3]))
+              .scaled(2, s[0], s[1], s[3])
+              .in(s[0], s[2], s[3])
+              .in(s[0], s[2], s[3])
+              .runs(v -> RegionAttention.apply(v[0], v[1], v[2])));
+    }
+    cases.add(
+        op(RegionAttention.NAME, "off alignment")
+            .in(2, 6, 16)
+            .in(2 * 70 * 16 + 1)
+            .in(2, 70, 16)
+            .runs(
+                v ->
+                    RegionAttention.apply(
+                        v[0],
+                        Layout.reshape(Layout.slice(v[1], 1, 2 * 70 * 16 + 1), Shape.of(2, 70, 16)),
+                        v[2])));
+    cases.add(
+        op(RegionAttention.NAME, "chunks, map unused")
+            .in(3, 12, 16)
+            .in(3, 300, 16)
+            .in(3, 300, 16)
+            .run(v -> RegionAttention.apply(v[0], v[1], v[2])[0]));
   }
 }

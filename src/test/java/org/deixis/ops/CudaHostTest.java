@@ -41,8 +41,7 @@ class CudaHostTest {
     assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
     Backend plain =
         CudaHost.backend(Path.of("cuda"), Path.of("target/cuda-plain").toAbsolutePath());
-    List<String> products =
-        List.of(MatMul.NAME, Linear.NAME, Convolution.NAME, RegionAttention.NAME);
+    List<String> products = List.of(MatMul.NAME, Linear.NAME, Convolution.NAME);
     return OpCases.all().stream()
         .filter(c -> products.contains(c.op()))
         .flatMap(

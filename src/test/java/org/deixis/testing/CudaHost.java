@@ -32,6 +32,7 @@ public final class CudaHost {
   private static final int CUDA = cudart.CUDA_VERSION / 1000;
 
   private static CudaBackend backend;
+  private static boolean loaded;
 
   private CudaHost() {}
 
@@ -77,7 +78,11 @@ public final class CudaHost {
     return new Compiler(sources, built);
   }
 
+  /** Once a process: a library that is in use is not written anew. */
   private static synchronized void driver() {
+    if (loaded) {
+      return;
+    }
     try {
       Files.createDirectories(BUILT);
       Path cuda = BUILT.resolve("libcuda.so.1");
@@ -123,6 +128,7 @@ public final class CudaHost {
         gxx("-Wl,-soname," + library.getFileName(), "-o", library.toString(), empty.toString());
         System.load(library.toString());
       }
+      loaded = true;
     } catch (IOException e) {
       throw new IllegalStateException(e);
     }

@@ -2,31 +2,39 @@ package org.deixis.backend.cuda;
 
 import org.deixis.backend.Array;
 import org.deixis.backend.Attention;
-import org.deixis.backend.Gemm;
+import org.deixis.core.DType;
 import org.deixis.core.Shape;
 
-/** Launches of attention on short sequences and on regions. */
+/**
+ * Launches of attention on short sequences: {@code attention_mma.cu}, on the tensor cores, for half
+ * types wherever the device has them and the keys fit, else {@code attention.cu}.
+ */
 final class CudaAttention {
-  private static final String SHORT = "attention";
-  private static final String REGION = "region_attention";
+  private static final String PLAIN = "attention";
+  private static final String TENSOR = "attention_mma";
 
-  /** As in the files. */
+  // As in the files.
   private static final int WARPS = 4;
-
   private static final int THREADS = 32 * WARPS;
-  private static final int REGIONS_AT_ONCE = 8;
+  private static final int QUERIES = 64;
+
+  private static final int QUERIES_OF_WARP = 16;
+  private static final int PACK_BYTES = 16;
+
+  /**
+   * Blocks a multiprocessor: several rounds of them forward, one backward, so that parts are few.
+   */
+  private static final int FORWARD_BLOCKS = 16;
+
+  private static final int BACKWARD_BLOCKS = 4;
 
   private final Kernels kernels;
   private final DeviceMemory memory;
-  private final Products products;
 
-  CudaAttention(Kernels kernels, DeviceMemory memory, Products products) {
+  CudaAttention(Kernels kernels, DeviceMemory memory) {
     this.kernels = kernels;
     this.memory = memory;
-    this.products = products;
   }
-
-  // ---- short sequences
 
   private static Launch shape(Launch launch, Attention s) {
     return launch
@@ -44,11 +52,84 @@ final class CudaAttention {
     return new Array(x.buffer(), x.offset() + elements, Shape.of(0), x.dtype());
   }
 
+  /**
+   * A variant of the tensor-core kernels, as their template arguments.
+   *
+   * @param tiles of eight keys that a sequence has at most
+   * @param planes of 32 columns that a head has at most
+   */
+  private record Variant(int tiles, int planes) {
+    String name(String kernel) {
+      return kernel + "_" + tiles + "x" + planes;
+    }
+
+    /** Shared memory of keys, values, and what is added to keys' scores. */
+    int forward() {
+      int rows = 8 * tiles;
+      return 2 * planes * rows * 64 + Float.BYTES * rows;
+    }
+
+    /** The same, queries, dy, p and ds of a block. */
+    int backward() {
+      return forward() + 2 * QUERIES * 64 * planes + 2 * QUERIES * 16 * tiles;
+    }
+  }
+
+  /**
+   * The variant for keys and rows, or null when they are for the plain kernels.
+   *
+   * @param addresses where rows begin, joined by "or"
+   */
+  private Variant variant(Attention s, DType dtype, long addresses) {
+    int capability = kernels.capability();
+    boolean cores =
+        dtype == DType.F16 && capability >= 75 || dtype == DType.BF16 && capability >= 80;
+    boolean packs =
+        (s.headDim() | s.qStride() | s.kStride() | s.vStride()) % Kernels.pack(dtype) == 0
+            && addresses % PACK_BYTES == 0;
+    if (!cores || !packs || s.keys() > 64 || s.headDim() > 64) {
+      return null;
+    }
+    return new Variant(s.keys() <= 32 ? 4 : 8, s.headDim() <= 32 ? 1 : 2);
+  }
+
+  private static long addresses(Attention s, Array q, Array k, Array v) {
+    return DeviceBuffer.address(from(q, s.qOffset()))
+        | DeviceBuffer.address(from(k, s.kOffset()))
+        | DeviceBuffer.address(from(v, s.vOffset()));
+  }
+
+  /** How the queries of a head are cut into chunks. */
+  private record Chunks(int each, int count) {}
+
+  private Chunks chunks(Attention s, int tile, int blocks) {
+    int tiles = (s.queries() + tile - 1) / tile;
+    long heads = (long) s.batch() * s.heads();
+    long wanted = Math.max(1, (long) blocks * kernels.multiprocessors() / heads);
+    int each = (int) ((tiles + wanted - 1) / wanted);
+    return new Chunks(each * tile, (tiles + each - 1) / each);
+  }
+
   void attention(Attention s, Array q, Array k, Array v, Array mask, Array y, Array lse) {
     if (y.size() == 0) {
       return;
     }
-    shape(kernels.of(SHORT, "attention", q), s)
+    Variant variant = variant(s, q.dtype(), addresses(s, q, k, v) | DeviceBuffer.address(y));
+    if (variant != null) {
+      int warps = Math.min(WARPS, (s.queries() + QUERIES_OF_WARP - 1) / QUERIES_OF_WARP);
+      Chunks c = chunks(s, QUERIES_OF_WARP * warps, FORWARD_BLOCKS);
+      shape(kernels.of(TENSOR, variant.name("attention"), q), s)
+          .i(c.each)
+          .p(from(q, s.qOffset()))
+          .p(from(k, s.kOffset()))
+          .p(from(v, s.vOffset()))
+          .p(mask)
+          .p(y)
+          .p(lse)
+          .grid(s.heads(), c.count, s.batch(), 32 * warps, 1, variant.forward());
+      return;
+    }
+    shape(kernels.of(PLAIN, "attention", q), s)
         .p(from(q, s.qOffset()))
         .p(from(k, s.kOffset()))
         .p(from(v, s.vOffset()))
@@ -76,162 +157,157 @@ final class CudaAttention {
       Array dq,
       Array dk,
       Array dv) {
-    if (y.size() == 0) {
+    if (s.batch() == 0) {
+      return;
+    }
+    Variant variant =
+        variant(
+            s,
+            q.dtype(),
+            addresses(s, q, k, v)
+                | addresses(s, dq, dk, dv)
+                | DeviceBuffer.address(y)
+                | DeviceBuffer.address(dy));
+    if (variant != null && s.queries() > 0 && s.keys() > 0) {
+      backwardOnTensorCores(variant, s, q, k, v, mask, y, lse, dy, dq, dk, dv);
       return;
     }
     long n = (long) s.batch() * s.heads() * s.queries();
     DeviceBuffer dots = memory.scratch(n * Float.BYTES);
     try {
-      kernels
-          .of(SHORT, "attention_dots", y)
-          .l(n)
-          .i(s.heads())
-          .i(s.queries())
-          .i(s.headDim())
-          .p(y)
-          .p(dy)
-          .p(dots)
-          .over(n);
-      shape(kernels.of(SHORT, "attention_backward_queries", q), s)
-          .p(from(q, s.qOffset()))
-          .p(from(k, s.kOffset()))
-          .p(from(v, s.vOffset()))
-          .p(mask)
-          .p(lse)
-          .p(dots)
-          .p(dy)
-          .p(from(dq, s.qOffset()))
-          .grid(
-              (s.queries() + WARPS - 1) / WARPS,
-              s.heads(),
-              s.batch(),
-              THREADS,
-              1,
-              Float.BYTES * WARPS * (2 * s.headDim() + s.keys()));
-      shape(kernels.of(SHORT, "attention_backward_keys", q), s)
-          .p(from(q, s.qOffset()))
-          .p(from(k, s.kOffset()))
-          .p(from(v, s.vOffset()))
-          .p(mask)
-          .p(lse)
-          .p(dots)
-          .p(dy)
-          .p(from(dk, s.kOffset()))
-          .p(from(dv, s.vOffset()))
-          .grid(
-              (s.keys() + WARPS - 1) / WARPS,
-              s.heads(),
-              s.batch(),
-              THREADS,
-              1,
-              Float.BYTES * WARPS * 4 * s.headDim());
+      if (n > 0) {
+        backwardOfQueries(s, q, k, v, mask, y, lse, dy, dq, dots);
+      }
+      if (s.keys() > 0) {
+        backwardOfKeys(s, q, k, v, mask, lse, dy, dk, dv, dots);
+      }
     } finally {
       dots.release();
     }
   }
 
-  // ---- regions
-
-  private void scores(
-      int batch, int regions, int pixels, int dim, float scale, Array q, Array k, DeviceBuffer to) {
-    kernels
-        .of(REGION, "region_scores", q)
-        .i(regions)
-        .i(pixels)
-        .i(dim)
-        .f(scale)
-        .p(q)
-        .p(k)
-        .p(to)
+  /** Also where there are no queries: keys and values then get a gradient of zero. */
+  private void backwardOfKeys(
+      Attention s,
+      Array q,
+      Array k,
+      Array v,
+      Array mask,
+      Array lse,
+      Array dy,
+      Array dk,
+      Array dv,
+      DeviceBuffer dots) {
+    shape(kernels.of(PLAIN, "attention_backward_keys", q), s)
+        .p(from(q, s.qOffset()))
+        .p(from(k, s.kOffset()))
+        .p(from(v, s.vOffset()))
+        .p(mask)
+        .p(lse)
+        .p(dots)
+        .p(dy)
+        .p(from(dk, s.kOffset()))
+        .p(from(dv, s.vOffset()))
         .grid(
-            Math.max(1, Math.min(kernels.gridFor(32L * pixels), (pixels + WARPS - 1) / WARPS)),
-            batch,
-            (regions + REGIONS_AT_ONCE - 1) / REGIONS_AT_ONCE,
+            (s.keys() + WARPS - 1) / WARPS,
+            s.heads(),
+            s.batch(),
             THREADS,
             1,
-            Float.BYTES * REGIONS_AT_ONCE * dim);
+            Float.BYTES * WARPS * (4 * s.headDim() + 2 * 32));
   }
 
-  void region(
-      int batch,
-      int regions,
-      int pixels,
-      int dim,
-      float scale,
+  private void backwardOfQueries(
+      Attention s,
       Array q,
       Array k,
       Array v,
+      Array mask,
       Array y,
-      Array map) {
-    if (batch == 0 || regions == 0) {
-      return;
-    }
-    DeviceBuffer scores = memory.scratch((long) batch * regions * pixels * Float.BYTES);
-    try {
-      scores(batch, regions, pixels, dim, scale, q, k, scores);
-      kernels
-          .of(REGION, "region_softmax", map)
-          .i(pixels)
-          .p(scores)
-          .p(map)
-          .grid(batch * regions, 1, 1, Kernels.THREADS, 1, Kernels.SCRATCH);
-    } finally {
-      scores.release();
-    }
-    products.gemm(Gemm.batched(batch, regions, dim, pixels, false, false), map, v, null, null, y);
+      Array lse,
+      Array dy,
+      Array dq,
+      DeviceBuffer dots) {
+    long n = (long) s.batch() * s.heads() * s.queries();
+    kernels
+        .of(PLAIN, "attention_dots", y)
+        .l(n)
+        .i(s.heads())
+        .i(s.queries())
+        .i(s.headDim())
+        .p(y)
+        .p(dy)
+        .p(dots)
+        .over(n);
+    shape(kernels.of(PLAIN, "attention_backward_queries", q), s)
+        .p(from(q, s.qOffset()))
+        .p(from(k, s.kOffset()))
+        .p(from(v, s.vOffset()))
+        .p(mask)
+        .p(lse)
+        .p(dots)
+        .p(dy)
+        .p(from(dq, s.qOffset()))
+        .grid(
+            (s.queries() + WARPS - 1) / WARPS,
+            s.heads(),
+            s.batch(),
+            THREADS,
+            1,
+            Float.BYTES * WARPS * (2 * s.headDim() + s.keys()));
   }
 
-  void regionBackward(
-      int batch,
-      int regions,
-      int pixels,
-      int dim,
-      float scale,
+  private void backwardOnTensorCores(
+      Variant variant,
+      Attention s,
       Array q,
       Array k,
       Array v,
-      Array map,
+      Array mask,
+      Array y,
+      Array lse,
       Array dy,
-      Array dMap,
       Array dq,
       Array dk,
       Array dv) {
-    if (batch == 0 || regions == 0) {
-      return;
-    }
-    long n = (long) batch * regions * pixels;
-    DeviceBuffer scores = memory.scratch(n * Float.BYTES);
-    DeviceBuffer own = memory.scratch(n * map.dtype().bytes());
+    Chunks c = chunks(s, QUERIES, BACKWARD_BLOCKS);
+    long rows = (long) s.batch() * s.keys();
+    int channels = s.heads() * s.headDim();
+    DeviceBuffer parts =
+        c.count == 1 ? null : memory.scratch(c.count * 2 * rows * channels * Float.BYTES);
     try {
-      scores(batch, regions, pixels, dim, 1, dy, v, scores);
-      Array ds = new Array(own, 0, map.shape(), map.dtype());
-      kernels
-          .of(REGION, "region_softmax_backward", map)
-          .i(pixels)
-          .p(scores)
-          .p(dMap)
-          .p(map)
-          .p(ds)
-          .grid(batch * regions, 1, 1, Kernels.THREADS, 1, Kernels.SCRATCH);
-      products.gemm(
-          Gemm.batched(batch, regions, dim, pixels, false, false).scaled(scale),
-          ds,
-          k,
-          null,
-          null,
-          dq);
-      products.gemm(
-          Gemm.batched(batch, pixels, dim, regions, true, false).scaled(scale),
-          ds,
-          q,
-          null,
-          null,
-          dk);
-      products.gemm(
-          Gemm.batched(batch, pixels, dim, regions, true, false), map, dy, null, null, dv);
+      shape(kernels.of(TENSOR, variant.name("attention_backward"), q), s)
+          .i(c.each)
+          .p(from(q, s.qOffset()))
+          .p(from(k, s.kOffset()))
+          .p(from(v, s.vOffset()))
+          .p(mask)
+          .p(y)
+          .p(lse)
+          .p(dy)
+          .p(from(dq, s.qOffset()))
+          .p(from(dk, s.kOffset()))
+          .p(from(dv, s.vOffset()))
+          .p(parts)
+          .grid(s.heads(), c.count, s.batch(), THREADS, 1, variant.backward());
+      if (parts != null) {
+        kernels
+            .of(TENSOR, "attention_parts", q)
+            .l(rows)
+            .i(channels)
+            .i(c.count)
+            .f(s.scale())
+            .i(s.kStride())
+            .i(s.vStride())
+            .p(parts)
+            .p(from(dk, s.kOffset()))
+            .p(from(dv, s.vOffset()))
+            .over(2 * rows * channels / Kernels.pack(q.dtype()));
+      }
     } finally {
-      scores.release();
-      own.release();
+      if (parts != null) {
+        parts.release();
+      }
     }
   }
 }

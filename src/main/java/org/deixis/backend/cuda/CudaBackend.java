@@ -35,6 +35,7 @@ public final class CudaBackend implements Backend {
   private final Convolutions conv;
   private final CudaNorm norm;
   private final CudaAttention attention;
+  private final CudaRegionAttention regionAttention;
   private final CudaWindowAttention windowAttention;
   private final CudaGeometry geometry;
   private final CudaLoss loss;
@@ -70,7 +71,8 @@ public final class CudaBackend implements Backend {
     Im2colConvolutions im2col = new Im2colConvolutions(kernels, memory, products, moves);
     conv = cudnn ? new CudnnConvolutions(driver, memory, moves, elementwise, im2col) : im2col;
     norm = new CudaNorm(kernels, memory);
-    attention = new CudaAttention(kernels, memory, products);
+    attention = new CudaAttention(kernels, memory);
+    regionAttention = new CudaRegionAttention(kernels, memory, moves);
     windowAttention = new CudaWindowAttention(kernels, memory, moves);
     geometry = new CudaGeometry(kernels, moves);
     loss = new CudaLoss(kernels, memory);
@@ -371,7 +373,7 @@ public final class CudaBackend implements Backend {
       Array v,
       Array y,
       Array map) {
-    attention.region(batch, regions, pixels, dim, scale, q, k, v, y, map);
+    regionAttention.forward(batch, regions, pixels, dim, scale, q, k, v, y, map);
   }
 
   @Override
@@ -390,7 +392,7 @@ public final class CudaBackend implements Backend {
       Array dq,
       Array dk,
       Array dv) {
-    attention.regionBackward(
+    regionAttention.backward(
         batch, regions, pixels, dim, scale, q, k, v, map, dy, dMap, dq, dk, dv);
   }
 
