@@ -251,11 +251,11 @@ final class MaskLossKernel {
       float[] logarithm = scratch.floats(LOGARITHMS, size);
       entropies(size, z, target, e, entropy);
       gaps(size, entropy, gap, logarithm);
-      focal(size, z, target, e, inverse, entropy, gap, logarithm, g, lanes);
+      focal(n, z, target, e, inverse, entropy, gap, logarithm, g, lanes);
     } else {
-      plain(size, z, target, e, inverse, g, lanes);
+      plain(n, z, target, e, inverse, g, lanes);
     }
-    sums(size, z, target, e, inverse, lanes);
+    sums(n, z, target, e, inverse, lanes);
     if (backward) {
       for (int j = 0; j < wide; j += L) {
         derivatives(n, first, j, upper, target, e, inverse, g, back);
@@ -286,9 +286,9 @@ final class MaskLossKernel {
     }
   }
 
-  /** Cross-entropy: its sum, and its derivatives by the logits. */
-  private static void plain(
-      int size,
+  /** Cross-entropy: its sum, column by column, and its derivatives by the logits. */
+  private void plain(
+      int n,
       float[] logits,
       float[] target,
       float[] tails,
@@ -296,12 +296,14 @@ final class MaskLossKernel {
       float[] derivatives,
       float[] lanes) {
     FloatVector loss = FloatVector.fromArray(S, lanes, 0);
-    for (int i = 0; i < size; i += L) {
-      FloatVector z = FloatVector.fromArray(S, logits, i);
-      FloatVector t = FloatVector.fromArray(S, target, i);
-      FloatVector e = FloatVector.fromArray(S, tails, i);
-      loss = loss.add(LossMath.crossEntropy(z, t, e));
-      LossMath.residual(z, t, e, FloatVector.fromArray(S, inverses, i)).intoArray(derivatives, i);
+    for (int j = 0; j < wide; j += L) {
+      for (int i = j; i < n * wide; i += wide) {
+        FloatVector z = FloatVector.fromArray(S, logits, i);
+        FloatVector t = FloatVector.fromArray(S, target, i);
+        FloatVector e = FloatVector.fromArray(S, tails, i);
+        loss = loss.add(LossMath.crossEntropy(z, t, e));
+        LossMath.residual(z, t, e, FloatVector.fromArray(S, inverses, i)).intoArray(derivatives, i);
+      }
     }
     loss.intoArray(lanes, 0);
   }
@@ -329,7 +331,7 @@ final class MaskLossKernel {
 
   /** As {@link #plain}, with the focal form alpha·u^gamma·bce. */
   private void focal(
-      int size,
+      int n,
       float[] logits,
       float[] target,
       float[] tails,
@@ -342,16 +344,18 @@ final class MaskLossKernel {
     float alpha = s.alpha();
     float gamma = s.gamma();
     FloatVector loss = FloatVector.fromArray(S, lanes, 0);
-    for (int i = 0; i < size; i += L) {
-      FloatVector bce = FloatVector.fromArray(S, entropy, i);
-      FloatVector power =
-          VectorMath.expBelow(FloatVector.fromArray(S, logarithm, i).mul(gamma)).mul(alpha);
-      loss = power.fma(bce, loss);
-      LossMath.focalSlope(FloatVector.fromArray(S, gap, i), power, bce, gamma)
-          .intoArray(derivatives, i);
+    for (int j = 0; j < wide; j += L) {
+      for (int i = j; i < n * wide; i += wide) {
+        FloatVector bce = FloatVector.fromArray(S, entropy, i);
+        FloatVector power =
+            VectorMath.expBelow(FloatVector.fromArray(S, logarithm, i).mul(gamma)).mul(alpha);
+        loss = power.fma(bce, loss);
+        LossMath.focalSlope(FloatVector.fromArray(S, gap, i), power, bce, gamma)
+            .intoArray(derivatives, i);
+      }
     }
     loss.intoArray(lanes, 0);
-    for (int i = 0; i < size; i += L) {
+    for (int i = 0; i < n * wide; i += L) {
       FloatVector z = FloatVector.fromArray(S, logits, i);
       FloatVector t = FloatVector.fromArray(S, target, i);
       FloatVector e = FloatVector.fromArray(S, tails, i);
@@ -362,19 +366,21 @@ final class MaskLossKernel {
   }
 
   /** Σp, Σt and Σp·t. */
-  private static void sums(
-      int size, float[] logits, float[] target, float[] tails, float[] inverses, float[] lanes) {
+  private void sums(
+      int n, float[] logits, float[] target, float[] tails, float[] inverses, float[] lanes) {
     FloatVector sumP = FloatVector.fromArray(S, lanes, L);
     FloatVector sumT = FloatVector.fromArray(S, lanes, 2 * L);
     FloatVector sumPt = FloatVector.fromArray(S, lanes, 3 * L);
-    for (int i = 0; i < size; i += L) {
-      FloatVector z = FloatVector.fromArray(S, logits, i);
-      FloatVector t = FloatVector.fromArray(S, target, i);
-      FloatVector e = FloatVector.fromArray(S, tails, i);
-      FloatVector p = LossMath.sigmoid(z, e, FloatVector.fromArray(S, inverses, i));
-      sumP = sumP.add(p);
-      sumT = sumT.add(t);
-      sumPt = p.fma(t, sumPt);
+    for (int j = 0; j < wide; j += L) {
+      for (int i = j; i < n * wide; i += wide) {
+        FloatVector z = FloatVector.fromArray(S, logits, i);
+        FloatVector t = FloatVector.fromArray(S, target, i);
+        FloatVector e = FloatVector.fromArray(S, tails, i);
+        FloatVector p = LossMath.sigmoid(z, e, FloatVector.fromArray(S, inverses, i));
+        sumP = sumP.add(p);
+        sumT = sumT.add(t);
+        sumPt = p.fma(t, sumPt);
+      }
     }
     sumP.intoArray(lanes, L);
     sumT.intoArray(lanes, 2 * L);
