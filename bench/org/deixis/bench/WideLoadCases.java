@@ -15,6 +15,7 @@ import org.deixis.ops.Dropout;
 import org.deixis.ops.Embedding;
 import org.deixis.ops.GruCell;
 import org.deixis.ops.Layout;
+import org.deixis.ops.Losses;
 import org.deixis.ops.Patches;
 import org.deixis.ops.Reduce;
 import org.deixis.ops.RegionAttention;
@@ -40,6 +41,7 @@ final class WideLoadCases {
     geometry(cases);
     attention(cases);
     regions(cases);
+    masks(cases);
   }
 
   private static void elementwise(List<OpCase> cases) {
@@ -350,5 +352,41 @@ final class WideLoadCases {
             .in(3, 300, 16)
             .in(3, 300, 16)
             .run(v -> RegionAttention.apply(v[0], v[1], v[2])[0]));
+  }
+
+  /**
+   * The mask's loss: {pictures, logits' rows and columns, pixels' rows and columns} with several
+   * runs of rows, tiles of columns whose rims overlap, no fours, fewer pixels than logits, one
+   * logit, and bitmaps that are no bytes.
+   */
+  private static void masks(List<OpCase> cases) {
+    int[][] sizes = {
+      {2, 19, 6, 76, 24},
+      {1, 3, 160, 9, 640},
+      {1, 9, 131, 27, 523},
+      {2, 17, 12, 8, 5},
+      {1, 1, 1, 12, 10},
+      {1, 2, 1, 3, 1200},
+      {3, 8, 8, 8, 8}
+    };
+    for (int[] s : sizes) {
+      for (OpCase.Kind kind : new OpCase.Kind[] {OpCase.Kind.BITMAP, OpCase.Kind.BITS}) {
+        for (float dice : new float[] {0, 1}) {
+          cases.add(
+              op(
+                      Losses.MASK,
+                      Shape.of(s[0], s[1], s[2])
+                          + " to "
+                          + Shape.of(s[3], s[4])
+                          + " "
+                          + kind
+                          + ", dice "
+                          + dice)
+                  .scaled(2, s[0], s[1], s[2])
+                  .in(kind, 1, s[0], s[3], s[4])
+                  .run(v -> Losses.mask(v[0], v[1], null, dice)));
+        }
+      }
+    }
   }
 }

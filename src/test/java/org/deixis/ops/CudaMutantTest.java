@@ -173,6 +173,36 @@ class CudaMutantTest {
               "q[k] = load_pack(at(s, i) >= N ? from - N : from);",
               List.of("add")),
           new Mutant(
+              "columns are narrowed before all are there",
+              "mask_loss.cu",
+              "      __syncthreads();  // sums of all columns are there\n",
+              "",
+              List.of("mask_loss")),
+          new Mutant(
+              "a band overwrites what others still narrow",
+              "mask_loss.cu",
+              "      __syncthreads();  // all have read them\n",
+              "",
+              List.of("mask_loss")),
+          new Mutant(
+              "a run keeps what the next one's first row receives",
+              "mask_loss.cu",
+              "if (r > 0 && r % rowsEach == 0)",
+              "if (r > rowsEach && r % rowsEach == 0)",
+              List.of("mask_loss")),
+          new Mutant(
+              "both tiles count the columns at their rim",
+              "mask_loss.cu",
+              "own[c] = x + c < width && t.low >= c0 && t.low < c1 ? 1 : 0;",
+              "own[c] = x + c < width ? 1 : 0;",
+              List.of("mask_loss")),
+          new Mutant(
+              "the last of four rows is left out",
+              "mask_loss.cu",
+              "if (at + k >= next) continue;",
+              "if (at + k >= next || k == ROWS - 1) continue;",
+              List.of("mask_loss")),
+          new Mutant(
               "sums stay as they were under a higher score",
               "region_attention.cu",
               "float by = first ? 0 : factor ? factor[r] : 1;",

@@ -3,11 +3,23 @@ package org.deixis.backend.cuda;
 import org.deixis.backend.Array;
 import org.deixis.backend.MaskLoss;
 
-/** Launches of {@code loss.cu}. */
+/** Launches of {@code loss.cu} and {@code mask_loss.cu}. */
 final class CudaLoss {
   private static final String FILE = "loss";
   private static final int ROWS_AT_ONCE = 4;
+
+  private static final String MASK_FILE = "mask_loss";
+  private static final int MASK_THREADS = 128;
   private static final int SUMS = 4;
+
+  /** Quantities sent back to the logits where the loss has a Dice term; else one. */
+  private static final int PARTS = 3;
+
+  /** Full-resolution columns of a block, about: four a thread. */
+  private static final int SPAN = 4 * MASK_THREADS - 4;
+
+  /** Rows of logits that a block takes. */
+  private static final int ROWS_OF_RUN = 8;
 
   private final Kernels kernels;
   private final DeviceMemory memory;
@@ -17,60 +29,89 @@ final class CudaLoss {
     this.memory = memory;
   }
 
-  private static Launch shape(Launch launch, MaskLoss s) {
-    return launch
-        .i(s.lowHeight())
-        .i(s.lowWidth())
-        .i(s.height())
-        .i(s.width())
-        .i(s.focal())
-        .f(s.alpha())
-        .f(s.gamma());
-  }
-
   void maskLoss(MaskLoss s, Array logits, Array mask, Array loss, Array dLogits) {
     if (s.batch() == 0) {
       return;
     }
     long pixels = (long) s.height() * s.width();
-    int chunks =
+    int parts = s.diceWeight() == 0 ? 1 : PARTS;
+    int columns =
         (int)
             Math.max(
-                1,
-                Math.min(kernels.gridFor(pixels), kernels.gridFor(pixels * s.batch()) / s.batch()));
-    int type = Kernels.type(mask.dtype());
-    DeviceBuffer partial = memory.scratch((long) s.batch() * chunks * SUMS * Float.BYTES);
+                1, Math.min(s.lowWidth(), (long) SPAN * s.lowWidth() / Math.max(1, s.width()) - 1));
+    int tiles = (s.lowWidth() + columns - 1) / columns;
+    int runs = (s.lowHeight() + ROWS_OF_RUN - 1) / ROWS_OF_RUN;
+    // Columns that read so many logits, and what rounding to fours adds at either end.
+    int span = Math.toIntExact((columns + 1L) * s.width() / s.lowWidth() + 16);
+    boolean backward = dLogits != null;
+    long logitsOfBatch = (long) s.batch() * s.lowHeight() * s.lowWidth();
+    DeviceBuffer partial = memory.scratch((long) s.batch() * runs * tiles * SUMS * Float.BYTES);
     DeviceBuffer factors = memory.scratch(2L * s.batch() * Float.BYTES);
+    DeviceBuffer sent = backward ? memory.scratch(logitsOfBatch * parts * Float.BYTES) : null;
+    DeviceBuffer edges =
+        backward
+            ? memory.scratch((long) s.batch() * runs * parts * s.lowWidth() * Float.BYTES)
+            : null;
     try {
-      shape(kernels.of(FILE, "mask_sums", logits), s)
+      kernels
+          .of(MASK_FILE, "mask_bands", logits)
+          .i(s.lowHeight())
+          .i(s.lowWidth())
+          .i(s.height())
+          .i(s.width())
+          .i(s.focal())
+          .f(s.alpha())
+          .f(s.gamma())
+          .i(ROWS_OF_RUN)
+          .i(columns)
+          .i(span)
+          .i(parts)
           .p(logits)
           .p(mask)
-          .i(type)
+          .i(Kernels.type(mask.dtype()))
           .p(partial)
-          .grid(chunks, s.batch(), 1, Kernels.THREADS, 1, Kernels.SCRATCH);
+          .p(sent)
+          .p(edges)
+          .grid(
+              tiles,
+              runs,
+              s.batch(),
+              MASK_THREADS,
+              1,
+              Kernels.SCRATCH + (backward ? 2 * parts * span * Float.BYTES : 0));
       kernels
-          .of(FILE, "mask_total", logits)
+          .of(MASK_FILE, "mask_total", logits)
           .i(s.batch())
-          .i(chunks)
+          .i(runs * tiles)
           .l(pixels)
           .f(s.diceWeight())
           .p(partial)
           .p(loss)
           .p(factors)
           .over(s.batch());
-      if (dLogits != null) {
-        shape(kernels.of(FILE, "mask_gradient", logits).l(dLogits.size()), s)
+      if (backward) {
+        kernels
+            .of(MASK_FILE, "mask_send", logits)
+            .l(dLogits.size())
+            .i(s.lowHeight())
+            .i(s.lowWidth())
+            .l(pixels)
+            .i(ROWS_OF_RUN)
+            .i(parts)
             .f(s.diceWeight())
-            .p(logits)
-            .p(mask)
-            .i(type)
             .p(factors)
+            .p(sent)
+            .p(edges)
             .p(dLogits)
             .over(dLogits.size());
       }
     } finally {
       partial.release();
       factors.release();
+      if (backward) {
+        sent.release();
+        edges.release();
+      }
     }
   }
 

@@ -21,7 +21,14 @@ import org.bytedeco.javacpp.SizeTPointer;
 public final class NvrtcCompiler implements KernelCompiler {
   /** What kernel files include. */
   private static final List<String> HEADERS =
-      List.of("common.cuh", "mma.cuh", "region.cuh", "tiles.cuh", "window.cuh", "window_tiles.cuh");
+      List.of(
+          "common.cuh",
+          "loss.cuh",
+          "mma.cuh",
+          "region.cuh",
+          "tiles.cuh",
+          "window.cuh",
+          "window_tiles.cuh");
 
   private final Path cache;
 
