@@ -5,10 +5,9 @@
 // lies between guard zones that are checked after every launch, shared memory is poisoned for each
 // block and guarded too, threads run in an order of one's choosing (DEIXIS_HOST_ORDER: forward,
 // reverse, or a number that seeds a shuffle), and a barrier or a shuffle that some threads do not
-// reach is an error. Messages name kernel, block and buffer; cuGetErrorString gives the last one.
+// reach is an error. Messages name kernel, block, thread and buffer; cuGetErrorString gives the last one.
 #include <dlfcn.h>
 #include <sys/mman.h>
-#include <ucontext.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -65,6 +64,14 @@ std::string last_error = "no error";
 std::string kernel_name;
 std::string trap;  // what a thread of this launch did that a device would stop at
 std::mutex lock;
+
+// A guard zone that is known to be written over: which thread of a block did so is found by running the block again
+// and looking after each turn of a thread.
+struct Watched {
+  const unsigned char* zone = nullptr;
+  size_t size = 0;
+  std::string culprit;
+} watched;
 
 constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201;
 
@@ -136,6 +143,19 @@ std::string where() {
   return text;
 }
 
+bool intact(const unsigned char* p, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (p[i] != GUARD_BYTE) return false;
+  return true;
+}
+
+void look(const deixis_dim3& thread) {
+  if (!watched.culprit.empty() || intact(watched.zone, watched.size)) return;
+  char text[80];
+  snprintf(text, sizeof text, ", thread (%u, %u, %u)", thread.x, thread.y, thread.z);
+  watched.culprit = text;
+}
+
 // Runs one block to its end; false, with last_error set, when its threads wait for each other.
 bool run_block(const std::vector<std::vector<unsigned>>& order) {
   size_t n = fibers.size();
@@ -161,6 +181,7 @@ bool run_block(const std::vector<std::vector<unsigned>>& order) {
           running = &f;
           thread_index = &f.index;
           deixis_switch(&scheduler_sp, f.sp);
+          if (watched.zone) look(f.index);
           moved = again = true;
           if (f.state == State::DONE) {
             done++;
@@ -192,21 +213,25 @@ bool run_block(const std::vector<std::vector<unsigned>>& order) {
 std::map<uint64_t, size_t> allocations;  // address to size
 uint64_t in_use;
 
-bool intact(const unsigned char* p, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (p[i] != GUARD_BYTE) return false;
-  return true;
+// The zone beside a buffer that was written over, or null.
+const unsigned char* damaged(uint64_t address, size_t size) {
+  auto* p = reinterpret_cast<const unsigned char*>(address);
+  return !intact(p - GUARD, GUARD) ? p - GUARD : !intact(p + size, GUARD) ? p + size : nullptr;
+}
+
+// Says so in last_error, and mends the zones.
+void report(const std::string& who, uint64_t address, size_t size, const unsigned char* zone) {
+  auto* p = reinterpret_cast<unsigned char*>(address);
+  last_error = who + ": wrote " + (zone < p ? "before" : "beyond") + " a buffer of " + std::to_string(size) + " bytes";
+  memset(p - GUARD, GUARD_BYTE, GUARD);
+  memset(p + size, GUARD_BYTE, GUARD);
 }
 
 // False, with last_error set and the zones mended, when a kernel wrote beside a buffer.
 bool guarded(const std::string& who, uint64_t address, size_t size) {
-  auto* p = reinterpret_cast<unsigned char*>(address);
-  bool before = intact(p - GUARD, GUARD), after = intact(p + size, GUARD);
-  if (before && after) return true;
-  last_error = who + ": wrote " + (before ? "beyond" : "before") + " a buffer of " + std::to_string(size) + " bytes";
-  memset(p - GUARD, GUARD_BYTE, GUARD);
-  memset(p + size, GUARD_BYTE, GUARD);
-  return false;
+  const unsigned char* zone = damaged(address, size);
+  if (zone) report(who, address, size, zone);
+  return !zone;
 }
 
 bool check_guards() {
@@ -348,6 +373,15 @@ int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned 
   auto* base = reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(memory.data()) + GUARD + 31) / 32 * 32);
   shared = reinterpret_cast<char*>(base);
   memset(base + shared_bytes, GUARD_BYTE, GUARD - 32);
+  // The thread of the present block that writes over a zone; "" where it does not do so again.
+  auto culprit = [&](const unsigned char* zone, size_t size) {
+    memset(const_cast<unsigned char*>(zone), GUARD_BYTE, size);
+    memset(base, POISON, shared_bytes);
+    watched = {zone, size, ""};
+    run_block(order);
+    watched.zone = nullptr;
+    return watched.culprit;
+  };
   for (unsigned z = 0; z < grid.z; z++)
     for (unsigned y = 0; y < grid.y; y++)
       for (unsigned x = 0; x < grid.x; x++) {
@@ -357,11 +391,15 @@ int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned 
         if (!run_block(order)) return LAUNCH_FAILED;
         if (!trap.empty()) return fail(MISALIGNED_ADDRESS, trap);
         if (!intact(base + shared_bytes, GUARD - 32)) {
-          last_error = where() + ": wrote beyond its " + std::to_string(shared_bytes) + " bytes of shared memory";
+          last_error = where() + culprit(base + shared_bytes, GUARD - 32) + ": wrote beyond its " +
+                       std::to_string(shared_bytes) + " bytes of shared memory";
           return ILLEGAL_ADDRESS;
         }
         for (auto& [address, size] : buffers)
-          if (!guarded(where(), address, size)) return ILLEGAL_ADDRESS;
+          if (const unsigned char* zone = damaged(address, size)) {
+            report(where() + culprit(zone, GUARD), address, size, zone);
+            return ILLEGAL_ADDRESS;
+          }
       }
   return check_guards() ? 0 : ILLEGAL_ADDRESS;
 }

@@ -112,9 +112,12 @@ class StandInDriverTest {
     }
   }
 
-  /** One element too many, in the second of two blocks. */
+  /**
+   * One element too many, in the second of two blocks: the last of three that are no whole pack,
+   * which the first three threads write.
+   */
   @Test
-  void aWriteBesideABufferNamesKernelBlockAndBuffer() {
+  void aWriteBesideABufferNamesKernelBlockThreadAndBuffer() {
     int count = 2 * 256 * 4 * 4 - 2; // of two blocks of 256 threads, four packs of four each
     long[] address = new long[1];
     ok(cudart.cuMemAlloc(address, 4L * count));
@@ -129,7 +132,9 @@ class StandInDriverTest {
       int code =
           cudart.cuLaunchKernel(
               fill, 2, 1, 1, 256, 1, 1, 0, stream, (PointerPointer<Pointer>) null, extra);
-      refused("kernel fill, block (1, 0, 0): wrote beyond a buffer of " + 4 * count, code);
+      refused(
+          "kernel fill, block (1, 0, 0), thread (2, 0, 0): wrote beyond a buffer of " + 4 * count,
+          code);
     } finally {
       ok(cudart.cuMemFree(address[0]));
     }
