@@ -74,6 +74,7 @@ public final class Bench implements AutoCloseable {
   private final PrintStream out;
   private final Standing pytorch;
   private final Standing libTorch;
+  private final Standing libTorchProducts;
   private Path folder;
   private final BenchReport report = new BenchReport(Map.of(), Map.of(), List.of());
   private Row.Group printed;
@@ -101,7 +102,9 @@ public final class Bench implements AutoCloseable {
         peers == null
             ? null
             : new Standing(() -> new PeerProcess(peers.python(), peers.pytorch(), peerDevice()));
-    libTorch = mavenPeers == null ? null : new Standing(mavenPeers::libTorch);
+    boolean maven = mavenPeers != null;
+    libTorch = maven ? new Standing(() -> mavenPeers.libTorch(false)) : null;
+    libTorchProducts = maven ? new Standing(() -> mavenPeers.libTorch(true)) : null;
     try {
       for (Standing peer : standing()) {
         versions(peer.process());
@@ -141,7 +144,7 @@ public final class Bench implements AutoCloseable {
   }
 
   private List<Standing> standing() {
-    return Stream.of(pytorch, libTorch).filter(Objects::nonNull).toList();
+    return Stream.of(pytorch, libTorch, libTorchProducts).filter(Objects::nonNull).toList();
   }
 
   /**
@@ -178,7 +181,8 @@ public final class Bench implements AutoCloseable {
 
   /** Likewise LibTorch from Maven Central, which has twins of a few operations only. */
   void prepareLibTorch(String row, Map<String, ?> task, List<PeerProcess.Work> to) {
-    prepare(libTorch, row, Row.LIBTORCH_JAVA, task, to);
+    Standing peer = task.get("kind").equals("linear") ? libTorchProducts : libTorch;
+    prepare(peer, row, Row.LIBTORCH_JAVA, task, to);
   }
 
   private void prepare(

@@ -137,13 +137,15 @@ public final class MavenPeers {
   /**
    * LibTorch's operations spin in OpenMP's threads, and its products in those of the OpenBLAS that
    * the bindings bring. With each other's defaults they take each other's cores: a product of
-   * 3136×384×128 took 8.3 ms on two, and 1.8 ms so.
+   * 3136×384×128 took 8.3 ms on two, and 1.8 ms so. Everything else is quicker with the defaults.
+   *
+   * @param products whether it is asked for products
    */
-  PeerProcess libTorch() {
+  PeerProcess libTorch(boolean products) {
     return start(
         Row.LIBTORCH_JAVA,
         "org.deixis.peers.LibTorchPeer",
-        Map.of("GOMP_SPINCOUNT", "1000", "OPENBLAS_THREAD_TIMEOUT", "4"));
+        products ? Map.of("GOMP_SPINCOUNT", "1000", "OPENBLAS_THREAD_TIMEOUT", "4") : Map.of());
   }
 
   private PeerProcess start(String name, String main, Map<String, String> environment) {

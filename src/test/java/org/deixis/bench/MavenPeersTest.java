@@ -100,7 +100,8 @@ class MavenPeersTest {
 
   @Test
   void aPeerThatCannotStartLeavesOneLine() throws IOException {
-    Path java = program("java", "echo 'UnsatisfiedLinkError: no jnitorch' >&2\nexit 1\n");
+    Path java =
+        program("java", "read -r hello\necho 'UnsatisfiedLinkError: no jnitorch' >&2\nexit 1\n");
     Bench.Options options = Bench.Options.of(true, DType.F32);
     MavenPeers peers = new MavenPeers(dir, java);
     InputException e =
@@ -119,7 +120,7 @@ class MavenPeersTest {
     Path java =
         program(
             "java",
-            "echo \"$@ $OPENBLAS_THREAD_TIMEOUT\" > '"
+            "echo \"$@ $OPENBLAS_THREAD_TIMEOUT\" >> '"
                 + seen
                 + "'\nwhile read -r line; do\n  case $line in\n"
                 + "    *hello*) echo '{\"libtorch_java\": \"9.9\"}' ;;\n"
@@ -150,7 +151,9 @@ class MavenPeersTest {
           MarkdownTable.of(report, MarkdownTable.Part.SUMMARY).contains("LibTorch (Java) 9.9"));
     }
     assertEquals(before, cpu.memory().stats().live());
-    String command = Files.readString(seen);
+    List<String> commands = Files.readAllLines(seen);
+    assertEquals(2, commands.size(), "one for products, one for the rest");
+    String command = commands.get(1);
     assertTrue(command.contains("-cp " + dir.resolve("classes") + ":" + dir.resolve("lib/*")));
     assertTrue(command.contains("org.deixis.peers.LibTorchPeer serve --threads "), command);
     assertTrue(command.strip().endsWith(" 4"), command);
