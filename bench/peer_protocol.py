@@ -1,7 +1,8 @@
 """The Python end of `deixis bench`: requests are lines of JSON on stdin, answers lines of JSON on stdout.
 
     {"do": "hello"}                             -> names and versions
-    {"do": "prepare", "id": 0, "task": {...}}   -> {}; builds the work that the task describes
+    {"do": "prepare", "id": 0, "task": {...}}   -> {}; builds the work that the task describes; or
+                                                   {"twin": false}: this peer has none, and is left out
     {"do": "run", "id": 0, "calls": 10, "warm": true}  -> {"seconds": of one call}; warm: after one untimed call
     {"do": "facts", "id": 0}                    -> whatever else is known of that work
     {"do": "drop", "id": 0}                     -> {}

@@ -10,6 +10,9 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Objects;
+import java.util.function.Supplier;
+import java.util.stream.Stream;
 import org.deixis.backend.Backend;
 import org.deixis.core.DType;
 import org.deixis.core.Env;
@@ -67,31 +70,81 @@ public final class Bench implements AutoCloseable {
   private final Options options;
   private final Effort effort;
   private final Peers peers;
+  private final MavenPeers mavenPeers;
   private final PrintStream out;
-  private PeerProcess pytorch;
+  private final Standing pytorch;
+  private final Standing libTorch;
+  private final Standing libTorchProducts;
   private Path folder;
   private final BenchReport report = new BenchReport(Map.of(), Map.of(), List.of());
   private Row.Group printed;
 
   /**
-   * @param peers null to leave them out
+   * @param peers in a Python; null to leave them out
+   * @param mavenPeers null to leave them out
    * @param out where rows are printed as they come
    */
-  public Bench(Backend backend, Options options, Effort effort, Peers peers, PrintStream out) {
+  public Bench(
+      Backend backend,
+      Options options,
+      Effort effort,
+      Peers peers,
+      MavenPeers mavenPeers,
+      PrintStream out) {
     this.backend = backend;
     this.options = options;
     this.effort = options.rounds() == null ? effort : effort.withRounds(options.rounds());
     this.peers = peers;
+    this.mavenPeers = mavenPeers;
     this.out = out;
     about();
-    if (peers != null) {
-      start();
-      pytorch.versions().fields().forEachRemaining(e -> say(e.getKey(), e.getValue().asText()));
+    pytorch =
+        peers == null
+            ? null
+            : new Standing(() -> new PeerProcess(peers.python(), peers.pytorch(), peerDevice()));
+    boolean maven = mavenPeers != null;
+    libTorch = maven ? new Standing(() -> mavenPeers.libTorch(false)) : null;
+    libTorchProducts = maven ? new Standing(() -> mavenPeers.libTorch(true)) : null;
+    try {
+      for (Standing peer : standing()) {
+        versions(peer.process());
+      }
+    } catch (RuntimeException e) {
+      close();
+      throw e;
     }
   }
 
-  private void start() {
-    pytorch = new PeerProcess(peers.python(), peers.pytorch(), peerDevice());
+  /** A peer for the whole run: started when it is first asked, and again when it has ended. */
+  private static final class Standing implements AutoCloseable {
+    private final Supplier<PeerProcess> start;
+    private PeerProcess process;
+
+    Standing(Supplier<PeerProcess> start) {
+      this.start = start;
+    }
+
+    PeerProcess process() {
+      if (process != null && !process.alive()) {
+        close();
+      }
+      if (process == null) {
+        process = start.get();
+      }
+      return process;
+    }
+
+    @Override
+    public void close() {
+      if (process != null) {
+        process.close();
+        process = null;
+      }
+    }
+  }
+
+  private List<Standing> standing() {
+    return Stream.of(pytorch, libTorch, libTorchProducts).filter(Objects::nonNull).toList();
   }
 
   /**
@@ -123,15 +176,22 @@ public final class Bench implements AutoCloseable {
    * the row goes without.
    */
   void prepare(String row, String who, Map<String, ?> task, List<PeerProcess.Work> to) {
-    if (peers == null) {
+    prepare(pytorch, row, who, task, to);
+  }
+
+  /** Likewise LibTorch from Maven Central, which has twins of a few operations only. */
+  void prepareLibTorch(String row, Map<String, ?> task, List<PeerProcess.Work> to) {
+    Standing peer = task.get("kind").equals("linear") ? libTorchProducts : libTorch;
+    prepare(peer, row, Row.LIBTORCH_JAVA, task, to);
+  }
+
+  private void prepare(
+      Standing peer, String row, String who, Map<String, ?> task, List<PeerProcess.Work> to) {
+    if (peer == null) {
       return;
     }
     try {
-      if (!pytorch.alive()) {
-        pytorch.close();
-        start();
-      }
-      to.add(pytorch.prepare(who, task));
+      peer.process().prepare(who, task).ifPresent(to::add);
     } catch (InputException e) {
       failed(row + ", " + who, e);
     }
@@ -284,23 +344,23 @@ public final class Bench implements AutoCloseable {
     return options.dtype().name().toLowerCase(Locale.ROOT);
   }
 
-  /** Null when PyTorch is not part of the run. */
-  PeerProcess pytorch() {
-    return pytorch;
-  }
-
-  /** Null when peers are not part of the run. */
+  /** Null when those in a Python are not part of the run. */
   Peers peers() {
     return peers;
+  }
+
+  /** Null when those from Maven Central are not part of the run. */
+  MavenPeers mavenPeers() {
+    return mavenPeers;
   }
 
   boolean compiled() {
     return options.compiled();
   }
 
-  /** Notes a peer's version. */
-  void version(String name, String value) {
-    say(name, value);
+  /** Notes what a peer is made of. */
+  void versions(PeerProcess peer) {
+    peer.versions().fields().forEachRemaining(e -> say(e.getKey(), e.getValue().asText()));
   }
 
   boolean wants(String name) {
@@ -341,9 +401,7 @@ public final class Bench implements AutoCloseable {
 
   @Override
   public void close() {
-    if (pytorch != null) {
-      pytorch.close();
-    }
+    standing().forEach(Standing::close);
   }
 
   /** A folder for files that rows need while they are measured. */

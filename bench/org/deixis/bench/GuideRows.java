@@ -1,6 +1,5 @@
 package org.deixis.bench;
 
-import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
@@ -10,6 +9,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
@@ -36,7 +36,7 @@ final class GuideRows {
   static final int SIZE = 224;
   static final int TOKENS = 20;
   private static final int MANY = 8;
-  private static final String SHARED = Row.ONNX_RUNTIME + ", picture once";
+  private static final String SHARED = ", picture once";
 
   /** ONNX Runtime and the engine sum in different orders, through 24 blocks and 12 layers. */
   private static final double SAME = 1e-3;
@@ -96,7 +96,8 @@ final class GuideRows {
 
   private void fullPrecision(GuideModel model, boolean one, boolean many) {
     boolean cpu = backend.name().equals("cpu");
-    try (OnnxPeer onnx = bench.peers() == null || !cpu ? null : new OnnxPeer(model)) {
+    boolean peers = bench.peers() != null || bench.mavenPeers() != null;
+    try (OnnxPeers onnx = peers && cpu ? new OnnxPeers(model) : null) {
       if (one) {
         Row row = inference(model, 1, DType.F32, onnx);
         if (row.peers().containsKey(Row.PYTORCH) && cpu) {
@@ -129,16 +130,12 @@ final class GuideRows {
             .with("wanted", 0.99));
   }
 
-  private Row inference(GuideModel model, int phrases, DType dtype, OnnxPeer onnx) {
+  private Row inference(GuideModel model, int phrases, DType dtype, OnnxPeers onnx) {
     List<PeerProcess.Work> theirs = new ArrayList<>();
     double off = 0;
     try {
       if (onnx != null) {
-        theirs.add(onnx.prepare(Row.ONNX_RUNTIME, phrases, phrases));
-        if (phrases > 1) {
-          theirs.add(onnx.prepare(SHARED, 1, phrases));
-        }
-        off = onnx.difference(mask(model, phrases));
+        off = onnx.prepare(phrases, mask(model, phrases), theirs);
       }
       bench.prepare(name(phrases, dtype), Row.PYTORCH, task(SIZE, phrases, dtype), theirs);
       Effort effort = bench.effort(phrases > 1 ? 3 : 5, 11, WARMING);
@@ -206,13 +203,13 @@ final class GuideRows {
     return Math.sqrt(off / size);
   }
 
-  /** ONNX Runtime with the model that this engine exports. */
-  private final class OnnxPeer implements AutoCloseable {
+  /** ONNX Runtime, from Python and from Java, with the model that this engine exports. */
+  private final class OnnxPeers implements AutoCloseable {
     private final Path folder;
-    private final PeerProcess process;
+    private final Map<String, PeerProcess> processes = new LinkedHashMap<>();
     private final Path model;
 
-    OnnxPeer(GuideModel guide) {
+    OnnxPeers(GuideModel guide) {
       Path made = null;
       try {
         made = Bench.temporaryFolder();
@@ -222,19 +219,49 @@ final class GuideRows {
             model,
             new OnnxExport.Options(17, DType.F32, config().regions(), OnnxFile.MOST_INLINE));
         write(made.resolve("image.f32"), picture);
-        process = new PeerProcess(bench.peers().python(), bench.peers().onnxRuntime(), "cpu");
-        JsonNode versions = process.versions();
-        bench.version("onnxruntime", versions.path("onnxruntime").asText());
+        Bench.Peers python = bench.peers();
+        if (python != null) {
+          start(Row.ONNX_RUNTIME, new PeerProcess(python.python(), python.onnxRuntime(), "cpu"));
+        }
+        if (bench.mavenPeers() != null) {
+          start(Row.ONNX_RUNTIME_JAVA, bench.mavenPeers().onnxRuntime());
+        }
       } catch (IOException e) {
         throw new InputException("cannot write the exported model: " + e.getMessage(), e);
       } catch (RuntimeException e) {
+        processes.values().forEach(PeerProcess::close);
         delete(made);
         throw e;
       }
       folder = made;
     }
 
-    PeerProcess.Work prepare(String name, int pictures, int phrases) {
+    private void start(String name, PeerProcess process) {
+      processes.put(name, process);
+      bench.versions(process);
+    }
+
+    /**
+     * Has every peer build its work, and of several phrases also that which encodes the picture
+     * once.
+     *
+     * @param ours mask logits that theirs must agree with
+     * @return how far theirs are off at most
+     */
+    double prepare(int phrases, float[] ours, List<PeerProcess.Work> to) {
+      double off = 0;
+      for (Map.Entry<String, PeerProcess> peer : processes.entrySet()) {
+        to.add(prepare(peer.getValue(), peer.getKey(), phrases, phrases));
+        off = Math.max(off, difference(ours));
+        if (phrases > 1) {
+          to.add(prepare(peer.getValue(), peer.getKey() + SHARED, 1, phrases));
+          off = Math.max(off, difference(ours));
+        }
+      }
+      return off;
+    }
+
+    private PeerProcess.Work prepare(PeerProcess peer, String name, int pictures, int phrases) {
       try {
         write(folder.resolve("ids.i64"), tokens(phrases).ids());
       } catch (IOException e) {
@@ -250,11 +277,12 @@ final class GuideRows {
       task.put("phrases", phrases);
       task.put("size", SIZE);
       task.put("tokens", TOKENS);
-      return process.prepare(name, task);
+      return peer.prepare(name, task)
+          .orElseThrow(() -> new IllegalStateException(name + " does not know exported models"));
     }
 
     /** How far ours is from the mask that the peer wrote last; an error if it is another one. */
-    double difference(float[] ours) {
+    private double difference(float[] ours) {
       try {
         ByteBuffer bytes =
             ByteBuffer.wrap(Files.readAllBytes(folder.resolve("mask.f32")))
@@ -288,7 +316,7 @@ final class GuideRows {
 
     @Override
     public void close() {
-      process.close();
+      processes.values().forEach(PeerProcess::close);
       delete(folder);
     }
   }

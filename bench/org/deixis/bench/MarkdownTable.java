@@ -147,6 +147,8 @@ public final class MarkdownTable {
                 case "java" -> facts.add("Java " + value);
                 case "torch" -> facts.add("PyTorch " + value);
                 case "onnxruntime" -> facts.add("ONNX Runtime " + value);
+                case "libtorch_java" -> facts.add(Row.LIBTORCH_JAVA + " " + value);
+                case "onnxruntime_java" -> facts.add(Row.ONNX_RUNTIME_JAVA + " " + value);
                 case "card" -> facts.add(value);
                 default -> {} // the JSON has the rest
               }

@@ -111,7 +111,9 @@ final class OperationRows {
       if (bench.compiled()) {
         task.put("compiled", true);
         bench.prepare(name, Row.PYTORCH_COMPILED, task, theirs);
+        task.remove("compiled");
       }
+      bench.prepareLibTorch(name, task, theirs);
       Contender engine = Contender.engine(bench.backend(), work);
       Row row =
           figures(

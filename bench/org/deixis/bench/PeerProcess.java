@@ -14,24 +14,26 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 import org.deixis.core.Env;
 import org.deixis.core.InputException;
 
 /**
- * A peer in a Python process of its own, which waits between rounds; one line of JSON asks, one
- * answers ({@code bench/peer_protocol.py} is the other end).
+ * A peer in a process of its own, of Python or Java, which waits between rounds; one line of JSON
+ * asks, one answers ({@code bench/peer_protocol.py} is the other end).
  */
 final class PeerProcess implements AutoCloseable {
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final int LAST_WORDS = 600;
 
-  private final Path script;
+  private final String peer;
   private final Process process;
   private final Path errors;
   private final BufferedWriter to;
   private final BufferedReader from;
   private final JsonNode versions;
+  private final boolean compiles;
   private int prepared;
 
   /**
@@ -40,15 +42,34 @@ final class PeerProcess implements AutoCloseable {
    * @param device "cpu" or "cuda"
    */
   PeerProcess(Path python, Path script, String device) {
-    this.script = script;
+    this(script.toString(), List.of(python.toString(), script.toString()), Map.of(), device, false);
+  }
+
+  /**
+   * Starts a program and waits until it has loaded what it needs.
+   *
+   * @param peer what it is called in errors
+   * @param program with its arguments, but for those that every peer gets
+   * @param environment variables that it gets besides ours
+   * @param device "cpu" or "cuda"
+   * @param compiles whether its code is yet to be compiled when it starts
+   */
+  PeerProcess(
+      String peer,
+      List<String> program,
+      Map<String, String> environment,
+      String device,
+      boolean compiles) {
+    this.peer = peer;
+    this.compiles = compiles;
     try {
       errors = Files.createTempFile("deixis-peer", ".log");
-      List<String> command =
-          new ArrayList<>(List.of(python.toString(), script.toString(), "serve"));
+      List<String> command = new ArrayList<>(program);
+      command.add("serve");
       command.addAll(List.of("--threads", Integer.toString(Env.threads()), "--device", device));
-      process = start(command, errors);
+      process = start(command, environment, errors);
     } catch (IOException e) {
-      throw new InputException("cannot run " + python + ": " + e.getMessage(), e);
+      throw new InputException("cannot run " + program.get(0) + ": " + e.getMessage(), e);
     }
     to =
         new BufferedWriter(
@@ -63,12 +84,14 @@ final class PeerProcess implements AutoCloseable {
     }
   }
 
-  private static Process start(List<String> command, Path errors) throws IOException {
+  private static Process start(List<String> command, Map<String, String> environment, Path errors)
+      throws IOException {
     ProcessBuilder builder = new ProcessBuilder(command).redirectError(errors.toFile());
     // Our own launcher says 1, which is about oneDNN inside this process.
     builder.environment().put("OMP_NUM_THREADS", Integer.toString(Env.threads()));
     // Likewise: a peer gets the pages that Python's own start gives it.
     builder.environment().remove("GLIBC_TUNABLES");
+    builder.environment().putAll(environment);
     return builder.start();
   }
 
@@ -80,7 +103,7 @@ final class PeerProcess implements AutoCloseable {
     Path errors = null;
     try {
       errors = Files.createTempFile("deixis-peer", ".log");
-      Process process = start(command, errors);
+      Process process = start(command, Map.of(), errors);
       process.getOutputStream().close();
       byte[] answer = process.getInputStream().readAllBytes();
       if (process.waitFor() != 0) {
@@ -108,16 +131,17 @@ final class PeerProcess implements AutoCloseable {
   }
 
   /**
-   * Has the peer build the work that {@code task} describes.
+   * Has the peer build the work that {@code task} describes; empty if it has no twin of it.
    *
    * @param name what the contender's column is called
    */
-  Work prepare(String name, Map<String, ?> task) {
+  Optional<Work> prepare(String name, Map<String, ?> task) {
     int id = prepared++;
     ObjectNode request = JSON.createObjectNode().put("do", "prepare").put("id", id);
     request.set("task", JSON.valueToTree(task));
-    ask(request);
-    return new Work(name, id);
+    return ask(request).path("twin").asBoolean(true)
+        ? Optional.of(new Work(name, id))
+        : Optional.empty();
   }
 
   /** Work that the peer holds ready until it is closed. */
@@ -133,6 +157,11 @@ final class PeerProcess implements AutoCloseable {
     @Override
     public String name() {
       return name;
+    }
+
+    @Override
+    public boolean compiles() {
+      return compiles;
     }
 
     @Override
@@ -167,15 +196,15 @@ final class PeerProcess implements AutoCloseable {
       to.flush();
       String line = from.readLine();
       if (line == null) {
-        throw new InputException(script + " has ended: " + lastWords(errors));
+        throw new InputException(peer + " has ended: " + lastWords(errors));
       }
       JsonNode answer = JSON.readTree(line);
       if (answer.has("error")) {
-        throw new InputException(script + ": " + answer.get("error").asText());
+        throw new InputException(peer + ": " + answer.get("error").asText());
       }
       return answer;
     } catch (IOException e) {
-      throw new InputException(script + " does not answer: " + lastWords(errors), e);
+      throw new InputException(peer + " does not answer: " + lastWords(errors), e);
     }
   }
 

@@ -24,7 +24,13 @@ final class RatioChart {
   static final String FILE = "chart.png";
 
   private static final Color[] COLOURS = {
-    new Color(0x2f6fb0), new Color(0xd9822b), new Color(0x4b9b5c), new Color(0x8a5fb0)
+    new Color(0x2f6fb0),
+    new Color(0xd9822b),
+    new Color(0x4b9b5c),
+    new Color(0x8a5fb0),
+    new Color(0xb5484b),
+    new Color(0x3aa6a6),
+    new Color(0x7a7a7a)
   };
   private static final int WIDTH = 1200;
   private static final int NAMES = 520;

@@ -29,6 +29,8 @@ public record Row(
   public static final String PYTORCH = "PyTorch";
   public static final String PYTORCH_COMPILED = "PyTorch compiled";
   public static final String ONNX_RUNTIME = "ONNX Runtime";
+  public static final String ONNX_RUNTIME_JAVA = "ONNX Runtime (Java)";
+  public static final String LIBTORCH_JAVA = "LibTorch (Java)";
 
   /** Parts of the table, in its order. */
   public enum Group {

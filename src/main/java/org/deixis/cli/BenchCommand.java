@@ -8,6 +8,7 @@ import org.deixis.bench.Bench;
 import org.deixis.bench.BenchReport;
 import org.deixis.bench.Effort;
 import org.deixis.bench.MarkdownTable;
+import org.deixis.bench.MavenPeers;
 import org.deixis.bench.Row;
 import org.deixis.core.DType;
 import org.deixis.core.InputException;
@@ -19,12 +20,14 @@ import picocli.CommandLine.Option;
     name = "bench",
     description = {
       "Times models, training steps and operations, beside this machine's measured limits; with --python also PyTorch and",
-      "ONNX Runtime on the same, in the same run, round by round in turns. Writes bench.json and chart.png."
+      "ONNX Runtime on the same, in the same run, round by round in turns; with --maven-peers their Java packages, without",
+      "a Python. Writes bench.json and chart.png."
     },
     footer = {
       "",
       "  deixis bench --quick --out measured --python venv/bin/python",
       "  deixis bench --rows operations --only softmax --out measured",
+      "  deixis bench --quick --out measured --maven-peers",
       "  deixis bench --table measured/bench.json --into README.md"
     })
 final class BenchCommand extends BaseCommand {
@@ -65,6 +68,14 @@ final class BenchCommand extends BaseCommand {
       defaultValue = "${sys:deixis.home:-.}/bench",
       description = "Where the peers' scripts are. Default: ${DEFAULT-VALUE}.")
   private Path peers;
+
+  @Option(
+      names = "--maven-peers",
+      description = {
+        "Time what Maven Central has beside it too: ONNX Runtime's Java package on the exported model, LibTorch",
+        "(org.bytedeco:pytorch) on single operations. Fetched and built by mvn on first use; Linux on x86-64, CPU."
+      })
+  private boolean mavenPeers;
 
   @Option(names = "--compiled", description = "Time torch.compile too, which takes minutes.")
   private boolean compiled;
@@ -140,11 +151,18 @@ final class BenchCommand extends BaseCommand {
           "bench: device '%s' does not compute in %s"
               .formatted(backend.name(), type.name().toLowerCase(Locale.ROOT)));
     }
+    if (mavenPeers && !backend.name().equals("cpu")) {
+      throw new InputException(
+          "bench: --maven-peers times peers on the CPU; leave it out with --device "
+              + backend.name());
+    }
     Bench.Options options =
         new Bench.Options(quick, rounds, groups, only, type, pictures, share, compiled);
     Bench.Peers others = python == null ? null : new Bench.Peers(python, peers);
     Effort effort = quick ? Effort.QUICK : Effort.FULL;
-    try (Bench bench = new Bench(backend, options, effort, others, out)) {
+    Path home = Path.of(System.getProperty("deixis.home", "."));
+    MavenPeers java = mavenPeers ? MavenPeers.built(home, err) : null;
+    try (Bench bench = new Bench(backend, options, effort, others, java, out)) {
       bench.saveTo(folder);
       bench.run();
       bench.write(folder);

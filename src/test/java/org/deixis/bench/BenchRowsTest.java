@@ -38,6 +38,7 @@ class BenchRowsTest {
             Bench.Options.of(true, dtype),
             ONCE,
             null,
+            null,
             new PrintStream(out, true, StandardCharsets.UTF_8))) {
       Limits limits = Limits.measure(backend, dtype, 32, 1 << 12, ONCE);
       bench.limits(limits);
@@ -151,7 +152,7 @@ class BenchRowsTest {
     PrintStream nowhere =
         new PrintStream(new ByteArrayOutputStream(), true, StandardCharsets.UTF_8);
     Effort some = new Effort(3, 0.05, 0);
-    return new Bench(backend, Bench.Options.of(true, dtype), some, null, nowhere);
+    return new Bench(backend, Bench.Options.of(true, dtype), some, null, null, nowhere);
   }
 
   @Test

@@ -45,11 +45,20 @@ class PeerProcessTest {
       assertEquals(
           "serve --threads " + threads + " --device cpu " + threads,
           peer.versions().get("torch").asText());
-      try (PeerProcess.Work work = peer.prepare("PyTorch", Map.of("kind", "softmax"))) {
+      try (PeerProcess.Work work =
+          peer.prepare("PyTorch", Map.of("kind", "softmax")).orElseThrow()) {
         assertEquals("PyTorch", work.name());
         assertEquals(0.25, work.seconds(7, true));
         assertEquals(3, work.facts().get("peak").asInt());
       }
+    }
+  }
+
+  @Test
+  void aPeerWithoutATwinIsLeftOut() throws IOException {
+    Path file = script("    *prepare*) echo '{\"twin\": false}' ;;\n");
+    try (PeerProcess peer = new PeerProcess(Path.of("/bin/sh"), file, "cpu")) {
+      assertTrue(peer.prepare("PyTorch", Map.of("kind", "x")).isEmpty());
     }
   }
 
