@@ -173,6 +173,20 @@ DEVICE bool aligned_four(const U* p) {
   return (reinterpret_cast<u64>(p) & (4 * sizeof(U) - 1)) == 0;
 }
 
+// N elements from `at` on, a multiple of four, of an aligned array whose type is known at run time:
+// 0 fp32, 1 fp16, 2 bf16.
+template <int N>
+DEVICE void load_typed(const void* from, int type, int at, float* v) {
+#pragma unroll
+  for (int i = 0; i < N; i += 4) {
+    switch (type) {
+      case 0: load_some<4>(static_cast<const float*>(from) + at + i, v + i); break;
+      case 1: load_some<4>(static_cast<const half_t*>(from) + at + i, v + i); break;
+      default: load_some<4>(static_cast<const bf16_t*>(from) + at + i, v + i);
+    }
+  }
+}
+
 // i / by, and what remains, for i >= 0 and by > 0: in 32 bits where they do, a quarter of the work.
 DEVICE i64 split(i64 i, i64 by, i64* rest) {
   i64 q = ((i | by) >> 32) == 0 ? static_cast<i64>(static_cast<u32>(i) / static_cast<u32>(by)) : i / by;

@@ -1,4 +1,4 @@
-// Softmax, LayerNorm and GroupNorm, forward and backward. Statistics in fp32; γ and β have a type of
+// Softmax and LayerNorm, forward and backward. Statistics in fp32; γ and β have a type of
 // their own, since norms keep fp32 parameters beside half activations.
 //
 // Rows of up to 1,024 columns are read once and stay in registers: LayerNorm's by packs of sixteen
@@ -13,7 +13,6 @@
 //   softmax            y = exp(x − max) / Σ exp(x − max)          dx = y (dy − Σ dy·y)
 //   LayerNorm          y = (x − μ) r γ + β,  r = 1/√(σ² + ε)
 //     dx = r (g − mean(g) − x̂ mean(g·x̂)),  g = dy·γ,  x̂ = (x − μ) r;   dγ = Σ dy·x̂,  dβ = Σ dy
-//   GroupNorm          the same over a group of channels of a picture
 #include "common.cuh"
 
 #define ROW_OF_GROUP(row, rows) \
@@ -103,19 +102,6 @@ DEVICE float lanes_sum(float v) {
 #pragma unroll
   for (int d = L / 2; d > 0; d >>= 1) v += __shfl_xor_sync(ALL_LANES, v, d);
   return v;
-}
-
-// N values of γ or β.
-template <int N>
-DEVICE void load_typed(const void* from, int type, int at, float* v) {
-#pragma unroll
-  for (int i = 0; i < N; i += 4) {
-    switch (type) {
-      case 0: load_some<4>(static_cast<const float*>(from) + at + i, v + i); break;
-      case 1: load_some<4>(static_cast<const half_t*>(from) + at + i, v + i); break;
-      default: load_some<4>(static_cast<const bf16_t*>(from) + at + i, v + i);
-    }
-  }
 }
 
 DEVICE float rounded(float v) {
@@ -394,78 +380,4 @@ KERNEL void add_chunks(int columns, int chunks, const float* partial, void* dGam
   }
   put_element(dGamma, type, c, scale);
   put_element(dBeta, type, c, shift);
-}
-
-// ---- GroupNorm: a block for each (group, picture); x is (batch, pixels, channels)
-
-KERNEL void group_norm(i64 pixels, int channels, int groups, float eps, const T* x, const void* gamma, const void* beta, int type,
-                       T* y, float* stats) {
-  SHARED(float, scratch);
-  int width = channels / groups;
-  i64 n = pixels * width;
-  i64 base = blockIdx.y * pixels * channels + blockIdx.x * width;
-  float sum = 0;
-  for (i64 i = threadIdx.x; i < n; i += blockDim.x) sum += f(x[base + i / width * channels + i % width]);
-  float mean = group_sum(sum, scratch) / n;
-  float squares = 0;
-  for (i64 i = threadIdx.x; i < n; i += blockDim.x) {
-    float d = f(x[base + i / width * channels + i % width]) - mean;
-    squares += d * d;
-  }
-  float rstd = rsqrtf(group_sum(squares, scratch) / n + eps);
-  for (i64 i = threadIdx.x; i < n; i += blockDim.x) {
-    i64 at = base + i / width * channels + i % width;
-    int c = static_cast<int>(blockIdx.x * width + i % width);
-    float v = (f(x[at]) - mean) * rstd;
-    put(y + at, gamma ? v * element(gamma, type, c) + element(beta, type, c) : v);
-  }
-  if (threadIdx.x == 0) {
-    i64 at = 2 * (blockIdx.y * static_cast<i64>(groups) + blockIdx.x);
-    stats[at] = mean;
-    stats[at + 1] = rstd;
-  }
-}
-
-KERNEL void group_norm_backward(i64 pixels, int channels, int groups, const T* x, const void* gamma, int type, const float* stats,
-                                const T* dy, T* dx) {
-  SHARED(float, scratch);
-  int width = channels / groups;
-  i64 n = pixels * width;
-  i64 base = blockIdx.y * pixels * channels + blockIdx.x * width;
-  i64 s = 2 * (blockIdx.y * static_cast<i64>(groups) + blockIdx.x);
-  float mean = stats[s], rstd = stats[s + 1];
-  float sum = 0, dot = 0;
-  for (i64 i = threadIdx.x; i < n; i += blockDim.x) {
-    i64 at = base + i / width * channels + i % width;
-    float g = f(dy[at]) * (gamma ? element(gamma, type, blockIdx.x * width + i % width) : 1);
-    sum += g;
-    dot += g * (f(x[at]) - mean) * rstd;
-  }
-  sum = group_sum(sum, scratch) / n;
-  dot = group_sum(dot, scratch) / n;
-  for (i64 i = threadIdx.x; i < n; i += blockDim.x) {
-    i64 at = base + i / width * channels + i % width;
-    float g = f(dy[at]) * (gamma ? element(gamma, type, blockIdx.x * width + i % width) : 1);
-    put(dx + at, rstd * (g - sum - (f(x[at]) - mean) * rstd * dot));
-  }
-}
-
-// As layer_norm_columns, with the statistics of each column's group; grid (⌈channels/256⌉, chunks of
-// pixels, batch), partial[(batch, chunk)].
-KERNEL void group_norm_columns(i64 pixels, int channels, int groups, i64 chunk, const T* x, const float* stats,
-                               const T* dy, float* partial) {
-  int c = blockIdx.x * blockDim.x + threadIdx.x;
-  if (c >= channels) return;
-  const float* own = stats + 2 * (blockIdx.z * static_cast<i64>(groups) + c / (channels / groups));
-  i64 first = blockIdx.y * chunk, last = min(first + chunk, pixels);
-  float scale = 0, shift = 0;
-  for (i64 p = first; p < last; p++) {
-    i64 at = (blockIdx.z * pixels + p) * channels + c;
-    float g = f(dy[at]);
-    scale += g * (f(x[at]) - own[0]) * own[1];
-    shift += g;
-  }
-  i64 k = blockIdx.z * static_cast<i64>(gridDim.y) + blockIdx.y;
-  partial[2 * k * channels + c] = scale;
-  partial[(2 * k + 1) * channels + c] = shift;
 }

@@ -13,6 +13,7 @@ import org.deixis.ops.AttentionOp;
 import org.deixis.ops.BinaryOp;
 import org.deixis.ops.Dropout;
 import org.deixis.ops.Embedding;
+import org.deixis.ops.GroupNorm;
 import org.deixis.ops.GruCell;
 import org.deixis.ops.Layout;
 import org.deixis.ops.Losses;
@@ -42,6 +43,7 @@ final class WideLoadCases {
     attention(cases);
     regions(cases);
     masks(cases);
+    groupNorm(cases);
   }
 
   private static void elementwise(List<OpCase> cases) {
@@ -388,5 +390,56 @@ final class WideLoadCases {
         }
       }
     }
+  }
+
+  /**
+   * Groups of one pack and of several, and of none; one pixel, chunks that are no whole tiles, a
+   * last run of fewer groups, a group as wide as a block and wider.
+   */
+  private static void groupNorm(List<OpCase> cases) {
+    // Batch, pixels, channels, groups.
+    int[][] sizes = {
+      {2, 131, 32, 4},
+      {3, 70, 48, 3},
+      {1, 450, 24, 1},
+      {2, 1, 64, 2},
+      {1, 37, 520, 65},
+      {1, 5, 1024, 1},
+      {1, 3, 4096, 1},
+      {2, 67, 24, 2},
+      {2, 33, 21, 3},
+      {0, 9, 16, 2}
+    };
+    for (int[] s : sizes) {
+      cases.add(
+          op(GroupNorm.NAME, s[3] + " groups, " + Shape.of(s[0], s[1], s[2]))
+              .in(s[0], s[1], s[2])
+              .in(s[2])
+              .in(s[2])
+              .run(v -> GroupNorm.apply(v[0], s[3], v[1], v[2], 1e-5)));
+    }
+    cases.add(
+        op(GroupNorm.NAME, "whole packs, no affine")
+            .in(2, 75, 32)
+            .run(v -> GroupNorm.apply(v[0], 2, null, null, 1e-5)));
+    cases.add(
+        op(GroupNorm.NAME, "off alignment")
+            .in(2 * 9 * 16 + 1)
+            .in(16)
+            .in(16)
+            .run(
+                v ->
+                    GroupNorm.apply(
+                        Layout.reshape(Layout.slice(v[0], 1, 2 * 9 * 16 + 1), Shape.of(2, 9, 16)),
+                        2,
+                        v[1],
+                        v[2],
+                        1e-5)));
+    cases.add(
+        op(GroupNorm.NAME, "gamma off alignment")
+            .in(2, 9, 16)
+            .in(17)
+            .in(16)
+            .run(v -> GroupNorm.apply(v[0], 2, Layout.slice(v[1], 1, 17), v[2], 1e-5)));
   }
 }

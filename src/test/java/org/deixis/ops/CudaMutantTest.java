@@ -95,6 +95,24 @@ class CudaMutantTest {
               "last = min(first + chunk, rows) - 1;",
               List.of("layer_norm")),
           new Mutant(
+              "the last chunk gives a group's channels no gradient",
+              "group_norm.cu",
+              "for (int k = run.row; k < chunks; k += run.rows) {",
+              "for (int k = run.row; k < chunks - 1; k += run.rows) {",
+              List.of("group_norm")),
+          new Mutant(
+              "moments are merged before all threads have brought theirs",
+              "group_norm.cu",
+              "  __syncthreads();  // moments of all threads are there\n",
+              "",
+              List.of("group_norm")),
+          new Mutant(
+              "the pack beside the run's last is read too",
+              "group_norm.cu",
+              "row < rows && lane < own * packs ?",
+              "row < rows && lane <= own * packs ?",
+              List.of("group_norm")),
+          new Mutant(
               "keys and values are read before they are there",
               "window_attention.cu",
               "  __syncthreads();\n  float scale = rsqrtf(static_cast<float>(d));\n  i64 first",

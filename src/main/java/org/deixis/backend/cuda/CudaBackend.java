@@ -34,6 +34,7 @@ public final class CudaBackend implements Backend {
   private final CudaElementwise elementwise;
   private final Convolutions conv;
   private final CudaNorm norm;
+  private final CudaGroupNorm groupNorm;
   private final CudaAttention attention;
   private final CudaRegionAttention regionAttention;
   private final CudaWindowAttention windowAttention;
@@ -71,6 +72,7 @@ public final class CudaBackend implements Backend {
     Im2colConvolutions im2col = new Im2colConvolutions(kernels, memory, products, moves);
     conv = cudnn ? new CudnnConvolutions(driver, memory, moves, elementwise, im2col) : im2col;
     norm = new CudaNorm(kernels, memory);
+    groupNorm = new CudaGroupNorm(kernels, memory, norm);
     attention = new CudaAttention(kernels, memory);
     regionAttention = new CudaRegionAttention(kernels, memory, moves);
     windowAttention = new CudaWindowAttention(kernels, memory, moves);
@@ -300,7 +302,7 @@ public final class CudaBackend implements Backend {
       Array beta,
       Array y,
       Array stats) {
-    norm.groupNorm(batch, pixels, channels, groups, eps, x, gamma, beta, y, stats);
+    groupNorm.groupNorm(batch, pixels, channels, groups, eps, x, gamma, beta, y, stats);
   }
 
   @Override
@@ -316,7 +318,8 @@ public final class CudaBackend implements Backend {
       Array dx,
       Array dGamma,
       Array dBeta) {
-    norm.groupNormBackward(batch, pixels, channels, groups, x, gamma, stats, dy, dx, dGamma, dBeta);
+    groupNorm.groupNormBackward(
+        batch, pixels, channels, groups, x, gamma, stats, dy, dx, dGamma, dBeta);
   }
 
   @Override

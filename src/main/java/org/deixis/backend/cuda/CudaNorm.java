@@ -222,7 +222,8 @@ final class CudaNorm {
     }
   }
 
-  private void addChunks(int columns, int chunks, DeviceBuffer partial, Array dGamma, Array dBeta) {
+  /** Parts of dγ and dβ, (chunks, 2, columns) in fp32, in order: the sums of each column. */
+  void addChunks(int columns, int chunks, DeviceBuffer partial, Array dGamma, Array dBeta) {
     kernels
         .of(FILE, "add_chunks", 0)
         .i(columns)
@@ -232,85 +233,5 @@ final class CudaNorm {
         .p(dBeta)
         .i(type(dGamma))
         .grid((columns + WARP - 1) / WARP, 1, 1, WARP, ADDERS, 2 * WARP * ADDERS * Float.BYTES);
-  }
-
-  void groupNorm(
-      int batch,
-      int pixels,
-      int channels,
-      int groups,
-      double eps,
-      Array x,
-      Array gamma,
-      Array beta,
-      Array y,
-      Array stats) {
-    if (batch > 0) {
-      kernels
-          .of(FILE, "group_norm", x)
-          .l(pixels)
-          .i(channels)
-          .i(groups)
-          .f(eps)
-          .p(x)
-          .p(gamma)
-          .p(beta)
-          .i(type(gamma))
-          .p(y)
-          .p(stats)
-          .grid(groups, batch, 1, Kernels.THREADS, 1, Kernels.SCRATCH);
-    }
-  }
-
-  void groupNormBackward(
-      int batch,
-      int pixels,
-      int channels,
-      int groups,
-      Array x,
-      Array gamma,
-      Array stats,
-      Array dy,
-      Array dx,
-      Array dGamma,
-      Array dBeta) {
-    if (dGamma != null) {
-      int wide = (channels + Kernels.THREADS - 1) / Kernels.THREADS;
-      int chunks = batch == 0 || pixels == 0 ? 0 : kernels.chunks(pixels, (long) wide * batch);
-      DeviceBuffer partial =
-          memory.scratch(2L * Math.max(1, chunks * batch) * channels * Float.BYTES);
-      try {
-        if (chunks > 0) {
-          kernels
-              .of(FILE, "group_norm_columns", x)
-              .l(pixels)
-              .i(channels)
-              .i(groups)
-              .l((pixels + chunks - 1) / chunks)
-              .p(x)
-              .p(stats)
-              .p(dy)
-              .p(partial)
-              .grid(wide, chunks, batch, Kernels.THREADS, 1, 0);
-        }
-        addChunks(channels, chunks * batch, partial, dGamma, dBeta);
-      } finally {
-        partial.release();
-      }
-    }
-    if (batch > 0) {
-      kernels
-          .of(FILE, "group_norm_backward", x)
-          .l(pixels)
-          .i(channels)
-          .i(groups)
-          .p(x)
-          .p(gamma)
-          .i(type(gamma))
-          .p(stats)
-          .p(dy)
-          .p(dx)
-          .grid(groups, batch, 1, Kernels.THREADS, 1, Kernels.SCRATCH);
-    }
   }
 }
