@@ -81,9 +81,7 @@ final class CudaAttention {
    * @param addresses where rows begin, joined by "or"
    */
   private Variant variant(Attention s, DType dtype, long addresses) {
-    int capability = kernels.capability();
-    boolean cores =
-        dtype == DType.F16 && capability >= 75 || dtype == DType.BF16 && capability >= 80;
+    boolean cores = kernels.hasTensorCores(dtype);
     boolean packs =
         (s.headDim() | s.qStride() | s.kStride() | s.vStride()) % Kernels.pack(dtype) == 0
             && addresses % PACK_BYTES == 0;

@@ -83,9 +83,7 @@ final class CudaRegionAttention {
     for (Array a : rows) {
       begins |= DeviceBuffer.address(a);
     }
-    int capability = kernels.capability();
-    boolean cores =
-        dtype == DType.F16 && capability >= 75 || dtype == DType.BF16 && capability >= 80;
+    boolean cores = kernels.hasTensorCores(dtype);
     if (cores && dim % Kernels.pack(dtype) == 0 && begins % PACK_BYTES == 0) {
       return new Variant(true, 0, regions <= 8 ? 8 : regions <= 16 ? 16 : 32);
     }

@@ -89,9 +89,7 @@ final class CudaWindowAttention {
   /** The variant for a window, or null when it is one for the plain kernels. */
   private Variant variant(WindowAttention s, DType dtype, Array... rows) {
     int n = s.windowH() * s.windowW();
-    int capability = kernels.capability();
-    boolean cores =
-        dtype == DType.F16 && capability >= 75 || dtype == DType.BF16 && capability >= 80;
+    boolean cores = kernels.hasTensorCores(dtype);
     boolean fits =
         n <= 144
             && s.headDim() <= 64

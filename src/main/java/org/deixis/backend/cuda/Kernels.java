@@ -120,9 +120,9 @@ final class Kernels {
     return (int) Math.max(1, Math.min(wanted, length / 32));
   }
 
-  /** Compute capability of the device, 90 for 9.0. */
-  int capability() {
-    return capability;
+  /** Whether the device's tensor cores multiply this type as the kernels ask them to. */
+  boolean hasTensorCores(DType dtype) {
+    return dtype == DType.F16 && capability >= 75 || dtype == DType.BF16 && capability >= 80;
   }
 
   int multiprocessors() {
