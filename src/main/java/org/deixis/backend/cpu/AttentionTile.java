@@ -21,18 +21,43 @@ final class AttentionTile {
   /** t[e][i] = scale · x[i][e] for i in [0, rows), 0 for the lanes behind. */
   static void transpose(
       int rows, int columns, float scale, float[] x, int offset, int ld, float[] t, int lanes) {
-    for (int i = 0; i < rows; i++) {
+    int i = 0;
+    for (; i + 8 <= rows; i += 8) {
+      transposeEight(columns, scale, x, offset + i * ld, ld, t, i, lanes);
+    }
+    for (; i < rows; i++) {
       int from = offset + i * ld;
       for (int e = 0; e < columns; e++) {
         t[e * lanes + i] = scale * x[from + e];
       }
     }
-    if (rows < lanes) {
-      for (int e = 0; e < columns; e++) {
-        for (int i = rows; i < lanes; i++) {
-          t[e * lanes + i] = 0;
-        }
+    for (int e = 0; e < columns; e++) {
+      for (int j = rows; j < lanes; j++) {
+        t[e * lanes + j] = 0;
       }
+    }
+  }
+
+  /** Eight rows at once: neighbours are written together, after one check of their bounds. */
+  private static void transposeEight(
+      int columns, float scale, float[] x, int offset, int ld, float[] t, int to, int lanes) {
+    int x1 = offset + ld;
+    int x2 = x1 + ld;
+    int x3 = x2 + ld;
+    int x4 = x3 + ld;
+    int x5 = x4 + ld;
+    int x6 = x5 + ld;
+    int x7 = x6 + ld;
+    for (int e = 0; e < columns; e++) {
+      t[to] = scale * x[offset + e];
+      t[to + 1] = scale * x[x1 + e];
+      t[to + 2] = scale * x[x2 + e];
+      t[to + 3] = scale * x[x3 + e];
+      t[to + 4] = scale * x[x4 + e];
+      t[to + 5] = scale * x[x5 + e];
+      t[to + 6] = scale * x[x6 + e];
+      t[to + 7] = scale * x[x7 + e];
+      to += lanes;
     }
   }
 
@@ -43,37 +68,51 @@ final class AttentionTile {
    * @param lse receives the log-sum-exp by query
    */
   static void softmax(int keys, int lanes, float[] s, float[] inverse, float[] lse) {
+    // three loops: in one, the constants of exp and log do not all find a register
+    maxima(keys, lanes, s, lse);
+    exponentials(keys, lanes, s, lse, inverse);
     for (int lane = 0; lane < lanes; lane += L) {
-      column(keys, lanes, lane, s, inverse, lse);
+      FloatVector sum = FloatVector.fromArray(S, inverse, lane);
+      FloatVector.broadcast(S, 1f).div(sum).intoArray(inverse, lane);
+      VectorMath.log(sum).add(FloatVector.fromArray(S, lse, lane)).intoArray(lse, lane);
     }
   }
 
-  private static void column(
-      int keys, int lanes, int lane, float[] s, float[] inverse, float[] lse) {
-    FloatVector max = FloatVector.fromArray(S, s, lane);
-    FloatVector odd = max;
-    int end = lane + keys * lanes;
-    int at = lane + lanes;
-    // two chains, as each waits for its last comparison
-    for (; at + lanes < end; at += 2 * lanes) {
-      FloatVector x = FloatVector.fromArray(S, s, at);
-      FloatVector y = FloatVector.fromArray(S, s, at + lanes);
-      max = max.blend(x, x.compare(VectorOperators.GT, max));
-      odd = odd.blend(y, y.compare(VectorOperators.GT, odd));
+  /** The largest score of each query. */
+  private static void maxima(int keys, int lanes, float[] s, float[] maxima) {
+    for (int lane = 0; lane < lanes; lane += L) {
+      FloatVector max = FloatVector.fromArray(S, s, lane);
+      FloatVector odd = max;
+      int end = lane + keys * lanes;
+      int at = lane + lanes;
+      // two chains, as each waits for its last comparison
+      for (; at + lanes < end; at += 2 * lanes) {
+        FloatVector x = FloatVector.fromArray(S, s, at);
+        FloatVector y = FloatVector.fromArray(S, s, at + lanes);
+        max = max.blend(x, x.compare(VectorOperators.GT, max));
+        odd = odd.blend(y, y.compare(VectorOperators.GT, odd));
+      }
+      if (at < end) {
+        FloatVector x = FloatVector.fromArray(S, s, at);
+        max = max.blend(x, x.compare(VectorOperators.GT, max));
+      }
+      max.blend(odd, odd.compare(VectorOperators.GT, max)).intoArray(maxima, lane);
     }
-    if (at < end) {
-      FloatVector x = FloatVector.fromArray(S, s, at);
-      max = max.blend(x, x.compare(VectorOperators.GT, max));
+  }
+
+  /** Turns scores into exp(score − maximum), and sums them by query. */
+  private static void exponentials(int keys, int lanes, float[] s, float[] maxima, float[] sums) {
+    for (int lane = 0; lane < lanes; lane += L) {
+      FloatVector max = FloatVector.fromArray(S, maxima, lane);
+      FloatVector sum = FloatVector.zero(S);
+      int end = lane + keys * lanes;
+      for (int at = lane; at < end; at += lanes) {
+        FloatVector e = VectorMath.expBelow(FloatVector.fromArray(S, s, at).sub(max));
+        e.intoArray(s, at);
+        sum = sum.add(e);
+      }
+      sum.intoArray(sums, lane);
     }
-    max = max.blend(odd, odd.compare(VectorOperators.GT, max));
-    FloatVector sum = FloatVector.zero(S);
-    for (at = lane; at < end; at += lanes) {
-      FloatVector e = VectorMath.expBelow(FloatVector.fromArray(S, s, at).sub(max));
-      e.intoArray(s, at);
-      sum = sum.add(e);
-    }
-    FloatVector.broadcast(S, 1f).div(sum).intoArray(inverse, lane);
-    VectorMath.log(sum).add(max).intoArray(lse, lane);
   }
 
   /** Turns scores into probabilities exp(score − lse). */

@@ -21,9 +21,10 @@ final class CpuGemm {
   private static final long BLOCK = 24_000_000;
 
   /**
-   * Elements of a row block whose activation is applied while they are in the second-level cache.
+   * Least rows in a block whose activation is a call of its own: one call where whole rows are
+   * blocks, else one a row, at a microsecond each.
    */
-  private static final long HOT = 96 * 1024;
+  private static final int WHOLE = 64;
 
   private final WorkerPool pool;
 
@@ -101,7 +102,11 @@ final class CpuGemm {
     }
     // The longer side is cut first: what every block reads again is then the shorter operand.
     while (pieces > 1) {
-      if ((long) spec.m() * columns >= (long) spec.n() * rows && spec.m() / (2 * rows) >= 8) {
+      boolean across =
+          pre != 0
+              ? spec.m() / (2 * rows) >= WHOLE
+              : (long) spec.m() * columns >= (long) spec.n() * rows && spec.m() / (2 * rows) >= 8;
+      if (across) {
         rows *= 2;
       } else if (spec.n() / (2 * columns) >= 16) {
         columns *= 2;
@@ -110,11 +115,8 @@ final class CpuGemm {
       }
       pieces = (pieces + 1) / 2;
     }
-    if (pre != 0) {
-      long wanted = ((long) spec.m() * spec.n() / columns + HOT - 1) / HOT;
-      rows = (int) Math.max(rows, Math.min(wanted, (spec.m() + 63) / 64));
-    }
-    int rowStep = step(spec.m(), rows, 16);
+    // Stored rows are cut evenly; rows that are stored as columns, where whole vectors end.
+    int rowStep = spec.transA() ? step(spec.m(), rows, 16) : (spec.m() + rows - 1) / rows;
     int columnStep = step(spec.n(), columns, 16);
     int rowBlocks = (spec.m() + rowStep - 1) / rowStep;
     int columnBlocks = (spec.n() + columnStep - 1) / columnStep;

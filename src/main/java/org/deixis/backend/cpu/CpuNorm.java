@@ -23,12 +23,21 @@ final class CpuNorm {
     this.reduce = reduce;
   }
 
-  /** Rows of a block: small arrays are cut into one block a thread if that is worth it. */
+  /**
+   * Rows of a block: small arrays are cut into one block a thread if that is worth it, and every
+   * thread gets as many blocks.
+   */
   private int blockRows(int rows, int columns) {
     long most = Math.max(1, Math.min(Tile.ROWS, BLOCK / Math.max(1, columns)));
     long share = (rows + pool.threads() - 1) / pool.threads();
     long least = Math.max(1, BLOCK / 4 / Math.max(1, columns));
-    return (int) Math.min(most, Math.max(share, least));
+    long step = Math.min(most, Math.max(share, least));
+    long blocks = (rows + step - 1) / step;
+    if (blocks <= 1) {
+      return (int) step;
+    }
+    blocks = (blocks + pool.threads() - 1) / pool.threads() * pool.threads();
+    return (int) ((rows + blocks - 1) / blocks);
   }
 
   void softmax(int rows, int columns, Array x, Array y) {

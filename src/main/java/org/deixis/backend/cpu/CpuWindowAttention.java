@@ -39,6 +39,7 @@ final class CpuWindowAttention {
   private static final int UP_TRANSPOSED = 8;
   private static final int UP_SCORES = 9;
   private static final int BIAS_SUMS = 10;
+  private static final int TABLE_COLUMN = 11;
 
   // slots of a call's scratch
   private static final int TABLE = Scratch.CALL;
@@ -80,7 +81,13 @@ final class CpuWindowAttention {
     float[] rows = scratch.floats(TABLE, all);
     floats(table).get(start(table), rows, 0, all);
     float[] spread = scratch.floats(SPREAD, (long) heads * plan.scores());
-    pool.parallelFor(heads, h -> plan.spread(rows, h, spread, h * plan.scores()));
+    pool.parallelFor(
+        heads,
+        h -> {
+          float[] column =
+              Scratch.here().floats(TABLE_COLUMN, plan.tableRows + (long) VectorMath.LANES);
+          plan.spread(rows, h, column, spread, h * plan.scores());
+        });
     int channels = plan.spec.channels();
     float[] padding = scratch.zeros(PADDING, 3L * channels);
     if (bias != null) {
@@ -156,9 +163,10 @@ final class CpuWindowAttention {
     AttentionTile.transpose(p.tokens, p.headDim, scale(p), tile, column, p.ld, transposed, p.lanes);
     float[] bias = c.spread;
     int biasOffset = head * p.scores();
-    if (p.masked[window % p.windows]) {
+    float[] mask = p.mask[window % p.windows];
+    if (mask != null) {
       bias = scratch.floats(MASKED, p.scores());
-      p.mask(window % p.windows, c.spread, biasOffset, bias);
+      p.lower(mask, c.spread, biasOffset, bias);
       biasOffset = 0;
     }
     float[] scores = scratch.floats(SCORES, p.scores());

@@ -24,6 +24,12 @@ final class FrozenGemm {
   /** Operations in a block of rows and a panel that outweigh its start. */
   private static final long BLOCK = 24_000_000;
 
+  /** Least rows in a block: each block reads its whole panel again. */
+  private static final int ROWS = 40;
+
+  /** Least rows in a block where there are fewer panels than threads. */
+  private static final int FEWEST = 8;
+
   /** Operations below which one thread does it all. */
   private static final long SMALL = 1_000_000;
 
@@ -59,12 +65,13 @@ final class FrozenGemm {
     int panels = Math.max(1, Math.min(threads, s.n() / PANEL));
     int width = up((s.n() + panels - 1) / panels, PANEL);
     panels = (s.n() + width - 1) / width;
-    long wanted = Math.min(4L * threads, s.flops() / BLOCK) / panels;
+    long wanted = Math.min(Math.min(4L * threads, s.flops() / BLOCK) / panels, s.m() / ROWS);
     if (panels < threads && s.flops() > SMALL) {
-      wanted = Math.max(wanted, threads);
+      wanted = Math.max(wanted, Math.min(threads, s.m() / FEWEST));
     }
-    int rows =
-        Math.min(s.m(), up((int) ((s.m() + Math.max(1, wanted) - 1) / Math.max(1, wanted)), 16));
+    wanted = Math.max(1, wanted);
+    // Even blocks: a short last one has a thread wait and its panel read once more.
+    int rows = (int) ((s.m() + wanted - 1) / wanted);
     int blocks = (s.m() + rows - 1) / rows;
     int count = panels;
     pool.parallelFor(

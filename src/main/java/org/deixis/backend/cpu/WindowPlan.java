@@ -1,6 +1,11 @@
 package org.deixis.backend.cpu;
 
+import java.nio.IntBuffer;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import jdk.incubator.vector.FloatVector;
 import org.deixis.backend.WindowAttention;
 
 /**
@@ -46,11 +51,11 @@ final class WindowPlan {
   /** Map position that (window, token) reads, −1 for padding. */
   final int[] source;
 
-  /** Side of the shift's seams that (window, token) lies on. */
-  final int[] side;
-
-  /** Whether the tokens of a window lie on several sides. */
-  final boolean[] masked;
+  /**
+   * What a window's transposed scores are lowered by where the shift's seam separates key and
+   * query, null where it runs through no pair. Windows that are cut alike share one array.
+   */
+  final float[][] mask;
 
   /** Rows of the relative-position table. */
   final int tableRows;
@@ -78,18 +83,31 @@ final class WindowPlan {
     ld = 3 * part + VectorMath.LANES;
     tableRows = (2 * s.windowH() - 1) * (2 * s.windowW() - 1);
     source = new int[windows * tokens];
-    side = new int[windows * tokens];
-    masked = new boolean[windows];
+    mask = new float[windows][];
+    Map<IntBuffer, float[]> masks = new HashMap<>();
     int across = s.frameWidth() / s.windowW();
     for (int w = 0; w < windows; w++) {
+      int[] side = new int[tokens];
       for (int t = 0; t < tokens; t++) {
         int i = w / across * s.windowH() + t / s.windowW();
         int j = w % across * s.windowW() + t % s.windowW();
         source[w * tokens + t] = s.source(i, j);
-        side[w * tokens + t] = s.side(i, j);
-        masked[w] |= side[w * tokens + t] != side[w * tokens];
+        side[t] = s.side(i, j);
+      }
+      if (Arrays.stream(side).anyMatch(x -> x != side[0])) {
+        mask[w] = masks.computeIfAbsent(IntBuffer.wrap(side), x -> mask(side));
       }
     }
+  }
+
+  private float[] mask(int[] side) {
+    float[] lowered = new float[scores()];
+    for (int key = 0; key < tokens; key++) {
+      for (int i = 0; i < tokens; i++) {
+        lowered[key * lanes + i] = side[i] == side[key] ? 0 : WindowAttention.MASKED;
+      }
+    }
+    return lowered;
   }
 
   static WindowPlan of(WindowAttention spec) {
@@ -118,16 +136,25 @@ final class WindowPlan {
    * Spreads the table of one head over transposed scores: to[key][query] = bias of the pair.
    *
    * @param table (tableRows, heads)
+   * @param column scratch for {@link #tableRows} elements and a vector
    */
-  void spread(float[] table, int head, float[] to, int offset) {
-    int heads = spec.heads();
+  void spread(float[] table, int head, float[] column, float[] to, int offset) {
+    for (int r = 0; r < tableRows; r++) {
+      column[r] = table[r * spec.heads() + head];
+    }
     int ww = spec.windowW();
     for (int key = 0; key < tokens; key++) {
       int row = offset + key * lanes;
       for (int y = 0; y < spec.windowH(); y++) {
-        int from = first(key, y) * heads + head;
-        for (int x = 0; x < ww; x++) {
-          to[row + y * ww + x] = table[from + x * heads];
+        int from = first(key, y);
+        int at = row + y * ww;
+        if (y + 1 < spec.windowH()
+            && ww <= VectorMath.LANES
+            && at + VectorMath.LANES <= row + lanes) {
+          // what is too much of the vector is written over by the next lines
+          FloatVector.fromArray(VectorMath.SPECIES, column, from).intoArray(to, at);
+        } else {
+          System.arraycopy(column, from, to, at, ww);
         }
       }
       for (int i = tokens; i < lanes; i++) {
@@ -156,19 +183,11 @@ final class WindowPlan {
     return (y - key / ww + spec.windowH() - 1) * (2 * ww - 1) + ww - 1 - key % ww;
   }
 
-  /** to = from with the pairs lowered that the shift's mask separates. */
-  void mask(int window, float[] from, int offset, float[] to) {
-    int w = window * tokens;
-    for (int key = 0; key < tokens; key++) {
-      int keySide = side[w + key];
-      int row = key * lanes;
-      for (int i = 0; i < tokens; i++) {
-        float bias = from[offset + row + i];
-        to[row + i] = side[w + i] == keySide ? bias : bias + WindowAttention.MASKED;
-      }
-      for (int i = tokens; i < lanes; i++) {
-        to[row + i] = 0;
-      }
+  /** to = from, lowered by a {@link #mask}. */
+  void lower(float[] by, float[] from, int offset, float[] to) {
+    int n = tokens * lanes;
+    for (int i = 0; i < n; i++) {
+      to[i] = from[offset + i] + by[i];
     }
   }
 }
