@@ -1,7 +1,8 @@
 // A stand-in for libcublasLt: the calls that the backend makes, by plain loops over the stand-in
 // driver's memory. It keeps the library's rules (column-major, leading dimensions, batch strides,
 // the bias along the rows of D) and refuses what the library would. Three algorithms compute the same;
-// where D has 13 rows they differ in speed, the second being the fastest.
+// where D has 13 rows they differ in speed, the second being the fastest. BGRADB writes the sums of
+// B over k where the bias points, one value a column of D.
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -15,7 +16,8 @@ constexpr int SUCCESS = 0, INVALID_VALUE = 7, EXECUTION_FAILED = 13, INTERNAL_ER
 constexpr int R_32F = 0, R_16F = 2, R_16BF = 14, COMPUTE_32F = 68;
 constexpr uint64_t ALGORITHM = 0xA160;  // the first word of an algorithm, plus its number
 constexpr int ALGORITHMS = 3, SLOW_ROWS = 13, SLEEP_MS[] = {4, 0, 8};
-constexpr int EPILOGUE_DEFAULT = 1, EPILOGUE_RELU = 2, EPILOGUE_BIAS = 4;
+constexpr int EPILOGUE_DEFAULT = 1, EPILOGUE_RELU = 2, EPILOGUE_BIAS = 4, EPILOGUE_BGRADB = 512;
+constexpr uint64_t NO_SUMS_ROWS = 11;  // where D has so many rows there is no algorithm for BGRADB
 
 struct Desc {
   int transA = 0, transB = 0, epilogue = EPILOGUE_DEFAULT;
@@ -65,6 +67,11 @@ void product(const Desc& m, const Layout& A, const Layout& B, const Layout& C, c
                  load(b, B.type, n * B.stride + (m.transB ? p * B.ld + j : j * B.ld + p));
         float v = x * sum;
         if (y != 0) v += y * load(c, C.type, n * C.stride + j * C.ld + i);
+        if (m.epilogue == EPILOGUE_BGRADB && i == 0) {
+          float total = 0;
+          for (uint64_t p = 0; p < k; p++) total += load(b, B.type, m.transB ? p * B.ld + j : j * B.ld + p);
+          store(const_cast<void*>(m.bias), D.type, j, total);
+        }
         if (m.epilogue & EPILOGUE_BIAS) v += load(m.bias, D.type, i);
         if (m.epilogue & EPILOGUE_RELU) v = v > 0 ? v : 0;
         store(d, D.type, n * D.stride + j * D.ld + i, v);
@@ -135,9 +142,11 @@ struct Result {
   float waves;
   int reserved[4];
 };
-int cublasLtMatmulAlgoGetHeuristic(void*, void*, void*, void*, void*, void*, void*, int wanted, Result* results, int* found) {
+int cublasLtMatmulAlgoGetHeuristic(void*, void* desc, void*, void*, void*, void* ld, void*, int wanted, Result* results, int* found) {
   if (wanted < 1) return INVALID_VALUE;
   if (deixis_capturing()) return INTERNAL_ERROR;  // as CUDA 13.3's library does
+  bool sums = static_cast<Desc*>(desc)->epilogue == EPILOGUE_BGRADB;
+  if (sums && static_cast<Layout*>(ld)->rows == NO_SUMS_ROWS) return NOT_SUPPORTED;
   *found = 0;
   while (*found < wanted && *found < ALGORITHMS) {
     Result& r = results[*found];
@@ -158,9 +167,11 @@ int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* la
       C->columns != columns || A->batch != D->batch || B->batch != D->batch || C->batch != D->batch)
     return INVALID_VALUE;
   if (!there(*A, a) || !there(*B, b) || !there(*C, c) || !there(*D, d)) return INVALID_VALUE;
-  size_t bias_bytes = D->rows * (D->type == R_32F ? 4 : 2);
+  bool sums = m->epilogue == EPILOGUE_BGRADB;
+  if (sums && D->batch != 1) return INVALID_VALUE;
+  size_t bias_bytes = (sums ? D->columns : D->rows) * (D->type == R_32F ? 4 : 2);
   bool bias_there = reinterpret_cast<uintptr_t>(m->bias) % BIAS_ALIGNMENT == 0 && deixis_known(m->bias, bias_bytes);
-  if ((m->epilogue & EPILOGUE_BIAS) && !bias_there) return INVALID_VALUE;
+  if ((sums || (m->epilogue & EPILOGUE_BIAS)) && !bias_there) return INVALID_VALUE;
   if (room && (reinterpret_cast<uintptr_t>(workspace) % WORKSPACE_ALIGNMENT || !deixis_known(workspace, room))) return INVALID_VALUE;
   if (rows == SLOW_ROWS) std::this_thread::sleep_for(std::chrono::milliseconds(SLEEP_MS[algorithm[0] - ALGORITHM]));
   float x = *static_cast<const float*>(alpha), y = *static_cast<const float*>(beta);

@@ -178,6 +178,14 @@ public interface Backend extends AutoCloseable {
    */
   void gemm(Gemm spec, Array a, Array b, Array bias, Array preActivation, Array c);
 
+  /**
+   * The gradients that a linear layer's parameters get, from one reading of dy (rows, out) where
+   * the device can: dWeight (out, in) = dyᵀ x of x (rows, in), and dBias (out), or null, the sums
+   * of dy's columns.
+   */
+  void linearBackwardWeight(
+      int rows, int in, int out, Array x, Array dy, Array dWeight, Array dBias);
+
   /** y, x and weight as in {@link Conv2d}; bias (outChannels) or null. */
   void conv2d(Conv2d spec, Array x, Array weight, Array bias, Array y);
 

@@ -61,14 +61,15 @@ public final class Linear {
             k.gemm(Gemm.of(rows, in, out, false, false), dy, c.saved(1), null, null, dx);
             c.give(0, dx);
           }
+          Array db = c.needs(2) ? Check.like(bias) : null;
           if (c.needs(1)) {
             Array dw = Check.like(c.saved(1));
-            k.gemm(Gemm.of(out, in, rows, true, false), dy, c.saved(0), null, null, dw);
+            k.linearBackwardWeight(rows, in, out, c.saved(0), dy, dw, db);
             c.give(1, dw);
-          }
-          if (c.needs(2)) {
-            Array db = Check.like(bias);
+          } else if (db != null) {
             k.reduce(Reduction.SUM, 1, rows, out, dy, db);
+          }
+          if (db != null) {
             c.give(2, db);
           }
         });

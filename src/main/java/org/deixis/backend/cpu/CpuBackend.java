@@ -42,6 +42,7 @@ public final class CpuBackend implements Backend {
   private final CpuElementwise elementwise;
   private final CpuMove move;
   private final CpuReduce reduce;
+  private final CpuLinear linear;
   private final CpuConv conv;
   private final CpuNorm norm;
   private final CpuGroupNorm groupNorm;
@@ -73,6 +74,7 @@ public final class CpuBackend implements Backend {
     elementwise = new CpuElementwise(pool);
     move = new CpuMove(pool);
     reduce = new CpuReduce(pool, gemm, move);
+    linear = new CpuLinear(pool, gemm, reduce);
     conv = new CpuConv(pool);
     norm = new CpuNorm(pool, reduce);
     groupNorm = new CpuGroupNorm(pool);
@@ -215,6 +217,12 @@ public final class CpuBackend implements Backend {
   @Override
   public void gemm(Gemm spec, Array a, Array b, Array bias, Array preActivation, Array c) {
     gemm.gemm(spec, a, b, bias, preActivation, c);
+  }
+
+  @Override
+  public void linearBackwardWeight(
+      int rows, int in, int out, Array x, Array dy, Array dWeight, Array dBias) {
+    linear.backwardWeight(rows, in, out, x, dy, dWeight, dBias);
   }
 
   @Override

@@ -18,7 +18,7 @@ import org.deixis.backend.Reduction;
  */
 final class CpuReduce {
   /** Rows whose sum is one product with a row of ones: oneDNN's own reduction is a plain loop. */
-  private static final int BLOCK = 1024;
+  static final int BLOCK = 1024;
 
   /** Columns of such a product. */
   private static final int COLUMNS = 4096;
@@ -79,6 +79,16 @@ final class CpuReduce {
       return;
     }
     columns(1, rows, columns, 1, x, y, 0);
+  }
+
+  /**
+   * y[j] = Σ over at most {@link #BLOCK} rows of x[row][j], on the calling thread.
+   *
+   * @param accumulate whether to add to what y holds
+   */
+  void sumHere(int rows, int columns, long x, long y, boolean accumulate) {
+    Gemm sum = product(1, columns, rows, columns, 1, 0, 0).accumulating(accumulate ? 1 : 0);
+    gemm.run(sum, ONES.address(), x, 0, y);
   }
 
   private void columns(int outer, int rows, int columns, float factor, long x, long y, int slot) {

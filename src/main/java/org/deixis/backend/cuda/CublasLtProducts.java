@@ -107,7 +107,12 @@ final class CublasLtProducts implements Products {
   }
 
   /** Device addresses of a product's operands. */
-  private record Operands(long a, long b, long c) {}
+  private record Operands(long a, long b, long c) {
+    static Operands of(Array a, Array b, Array c) {
+      return new Operands(
+          DeviceBuffer.address(a), DeviceBuffer.address(b), DeviceBuffer.address(c));
+    }
+  }
 
   /** Descriptors of one shape, and its algorithm: the library's {@code rank}-th advice. */
   private static final class Plan {
@@ -117,6 +122,9 @@ final class CublasLtProducts implements Products {
     cublasLtMatrixLayoutOpaque_t c;
     cublasLtMatmulAlgo_t algorithm;
     int rank;
+
+    /** Whether the library has no algorithm for it. */
+    boolean refused;
   }
 
   private final Driver driver;
@@ -191,26 +199,8 @@ final class CublasLtProducts implements Products {
         biasArray == null
             ? fused ? cublas.CUBLASLT_EPILOGUE_RELU : cublas.CUBLASLT_EPILOGUE_DEFAULT
             : fused ? cublas.CUBLASLT_EPILOGUE_RELU_BIAS : cublas.CUBLASLT_EPILOGUE_BIAS;
-    long pa = DeviceBuffer.address(a);
-    long pb = DeviceBuffer.address(b);
-    long pc = DeviceBuffer.address(target);
-    Key key =
-        new Key(
-            s.batch(),
-            s.m(),
-            s.n(),
-            s.k(),
-            s.transA(),
-            s.transB(),
-            s.lda(),
-            s.ldb(),
-            s.ldc(),
-            s.strideA(),
-            s.strideB(),
-            s.strideC(),
-            c.dtype(),
-            epilogue,
-            (int) Math.min(MOST_ALIGNMENT, Long.lowestOneBit(pa | pb | pc)));
+    Operands operands = Operands.of(a, b, target);
+    Key key = key(s, c.dtype(), epilogue, operands);
     driver.enter();
     Plan plan = plans.computeIfAbsent(key, this::plan);
     DeviceBuffer aligned = null;
@@ -224,17 +214,10 @@ final class CublasLtProducts implements Products {
               "copy of a bias");
           at = aligned.address();
         }
-        bias.put(at);
-        set(plan.operation, cublas.CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias, Long.BYTES);
+        point(plan, at);
       }
-      Operands operands = new Operands(pa, pb, pc);
-      if (plan.algorithm == null) {
-        if (driver.capturing()) {
-          // Of CUDA 13.3 on, the library gives no advice while a stream is captured.
-          throw new IllegalStateException(
-              "a product must be computed once before it is captured: " + key);
-        }
-        choose(plan, key, operands);
+      if (!ready(plan, key, operands)) {
+        throw new IllegalStateException("cuBLASLt has no algorithm for " + key);
       }
       alpha.put(s.alpha());
       beta.put(s.beta());
@@ -247,6 +230,72 @@ final class CublasLtProducts implements Products {
     if (s.activation() != Activation.NONE && !fused) {
       elementwise.unary(s.activation().unary(), target, c);
     }
+  }
+
+  /**
+   * By the library's gradient of a bias, sums over k of its second operand, our first. It has them
+   * for some types and shapes only, and wants them to begin at 16 bytes.
+   */
+  @Override
+  public boolean gemmWithSums(Gemm s, Array a, Array b, Array c, Array sums) {
+    long at = DeviceBuffer.address(sums);
+    if (s.k() == 0 || s.batch() != 1 || sums.dtype() != c.dtype() || at % BIAS_ALIGNMENT != 0) {
+      return false;
+    }
+    driver.lock();
+    try {
+      Operands operands = Operands.of(a, b, c);
+      Key key = key(s, c.dtype(), cublas.CUBLASLT_EPILOGUE_BGRADB, operands);
+      driver.enter();
+      Plan plan = plans.computeIfAbsent(key, this::plan);
+      point(plan, at);
+      if (!ready(plan, key, operands)) {
+        return false;
+      }
+      alpha.put(s.alpha());
+      beta.put(s.beta());
+      check(run(plan, plan.algorithm, operands), "cublasLtMatmul " + key);
+      return true;
+    } finally {
+      driver.unlock();
+    }
+  }
+
+  private static Key key(Gemm s, DType dtype, int epilogue, Operands at) {
+    return new Key(
+        s.batch(),
+        s.m(),
+        s.n(),
+        s.k(),
+        s.transA(),
+        s.transB(),
+        s.lda(),
+        s.ldb(),
+        s.ldc(),
+        s.strideA(),
+        s.strideB(),
+        s.strideC(),
+        dtype,
+        epilogue,
+        (int) Math.min(MOST_ALIGNMENT, Long.lowestOneBit(at.a | at.b | at.c)));
+  }
+
+  private void point(Plan plan, long at) {
+    bias.put(at);
+    set(plan.operation, cublas.CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias, Long.BYTES);
+  }
+
+  /** Whether the library has an algorithm, which is chosen when a plan is met first. */
+  private boolean ready(Plan plan, Key key, Operands operands) {
+    if (plan.algorithm == null && !plan.refused) {
+      if (driver.capturing()) {
+        // Of CUDA 13.3 on, the library gives no advice while a stream is captured.
+        throw new IllegalStateException(
+            "a product must be computed once before it is captured: " + key);
+      }
+      choose(plan, key, operands);
+    }
+    return !plan.refused;
   }
 
   private int run(Plan plan, cublasLtMatmulAlgo_t algorithm, Operands at) {
@@ -341,6 +390,10 @@ final class CublasLtProducts implements Products {
   private void choose(Plan plan, Key key, Operands operands) {
     String kept = choices.get(key.text());
     List<cublasLtMatmulAlgo_t> advised = advised(plan, key, kept == null && !tune ? 1 : PROPOSALS);
+    if (advised.isEmpty()) {
+      plan.refused = true;
+      return;
+    }
     plan.rank = 0;
     if (kept != null) {
       plan.rank = advised.stream().map(CublasLtProducts::text).toList().indexOf(kept);
@@ -429,7 +482,7 @@ final class CublasLtProducts implements Products {
     return found;
   }
 
-  /** What the library advises, best first. */
+  /** What the library advises, best first; nothing where it has no algorithm. */
   private List<cublasLtMatmulAlgo_t> advised(Plan plan, Key key, int wanted) {
     PointerPointer<Pointer> made = new PointerPointer<>(1L);
     check(cublas.cublasLtMatmulPreferenceCreate(made), "cublasLtMatmulPreferenceCreate");
@@ -457,7 +510,7 @@ final class CublasLtProducts implements Products {
       int[] found = new int[1];
       List<cublasLtMatmulAlgo_t> advised = new ArrayList<>();
       try (cublasLtMatmulHeuristicResult_t results = new cublasLtMatmulHeuristicResult_t(wanted)) {
-        check(
+        int code =
             cublas.cublasLtMatmulAlgoGetHeuristic(
                 handle,
                 plan.operation,
@@ -468,17 +521,17 @@ final class CublasLtProducts implements Products {
                 preference,
                 wanted,
                 results,
-                found),
-            "cublasLtMatmulAlgoGetHeuristic " + key);
+                found);
+        if (code == cublas.CUBLAS_STATUS_NOT_SUPPORTED) {
+          return advised;
+        }
+        check(code, "cublasLtMatmulAlgoGetHeuristic " + key);
         for (int i = 0; i < found[0]; i++) {
           cublasLtMatmulHeuristicResult_t result = results.getPointer(i);
           if (result.state() == cublas.CUBLAS_STATUS_SUCCESS) {
             advised.add(copy(result.algo())); // it lies in the results, which go
           }
         }
-      }
-      if (advised.isEmpty()) {
-        throw new IllegalStateException("cuBLASLt has no algorithm for " + key);
       }
       return advised;
     } finally {

@@ -97,6 +97,10 @@ public final class CudaBackend implements Backend {
     return driver.deviceName() + ", driver for CUDA " + driver.version();
   }
 
+  Products products() {
+    return products;
+  }
+
   Convolutions convolutions() {
     return conv;
   }
@@ -232,6 +236,19 @@ public final class CudaBackend implements Backend {
   public void gemm(Gemm spec, Array a, Array b, Array bias, Array preActivation, Array c) {
     if (spec.batch() > 0 && spec.m() > 0 && spec.n() > 0) {
       products.gemm(spec, a, b, bias, preActivation, c);
+    }
+  }
+
+  @Override
+  public void linearBackwardWeight(
+      int rows, int in, int out, Array x, Array dy, Array dWeight, Array dBias) {
+    Gemm spec = Gemm.of(out, in, rows, true, false);
+    if (dBias != null && dWeight.size() > 0 && products.gemmWithSums(spec, dy, x, dWeight, dBias)) {
+      return;
+    }
+    gemm(spec, dy, x, null, null, dWeight);
+    if (dBias != null) {
+      reduce(Reduction.SUM, 1, rows, out, dy, dBias);
     }
   }
 

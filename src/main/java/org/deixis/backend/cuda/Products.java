@@ -8,6 +8,14 @@ interface Products extends AutoCloseable {
   /** As {@link org.deixis.backend.Backend#gemm}; none of m, n, batch is 0. */
   void gemm(Gemm spec, Array a, Array b, Array bias, Array preActivation, Array c);
 
+  /**
+   * C = op(A) op(B) of one matrix, and in the same pass over op(A), of m rows, their sums into
+   * {@code sums} (m), of c's type.
+   *
+   * @return false, with nothing written, where this is not to be had for these operands
+   */
+  boolean gemmWithSums(Gemm spec, Array a, Array b, Array c, Array sums);
+
   @Override
   void close();
 }
