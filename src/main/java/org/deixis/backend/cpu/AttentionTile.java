@@ -16,6 +16,21 @@ final class AttentionTile {
   private static final VectorSpecies<Float> S = VectorMath.SPECIES;
   private static final int L = VectorMath.LANES;
 
+  /** A loop over the tile. */
+  private interface Pass {
+    void run(int keys, int lanes, float[] s, float[] inverse, float[] lse);
+  }
+
+  /**
+   * Called from one place that has seen all three, so that the compiler does not inline them into
+   * one method: that would pass the size from which on it calls methods with vectors as objects.
+   */
+  private static final Pass[] SOFTMAX = {
+    (keys, lanes, s, inverse, lse) -> maxima(keys, lanes, s, lse),
+    (keys, lanes, s, inverse, lse) -> exponentials(keys, lanes, s, lse, inverse),
+    (keys, lanes, s, inverse, lse) -> logarithms(lanes, inverse, lse)
+  };
+
   private AttentionTile() {}
 
   /** t[e][i] = scale · x[i][e] for i in [0, rows), 0 for the lanes behind. */
@@ -68,13 +83,16 @@ final class AttentionTile {
    * @param lse receives the log-sum-exp by query
    */
   static void softmax(int keys, int lanes, float[] s, float[] inverse, float[] lse) {
-    // three loops: in one, the constants of exp and log do not all find a register
-    maxima(keys, lanes, s, lse);
-    exponentials(keys, lanes, s, lse, inverse);
+    for (Pass pass : SOFTMAX) {
+      pass.run(keys, lanes, s, inverse, lse);
+    }
+  }
+
+  private static void logarithms(int lanes, float[] sums, float[] maxima) {
     for (int lane = 0; lane < lanes; lane += L) {
-      FloatVector sum = FloatVector.fromArray(S, inverse, lane);
-      FloatVector.broadcast(S, 1f).div(sum).intoArray(inverse, lane);
-      VectorMath.log(sum).add(FloatVector.fromArray(S, lse, lane)).intoArray(lse, lane);
+      FloatVector sum = FloatVector.fromArray(S, sums, lane);
+      FloatVector.broadcast(S, 1f).div(sum).intoArray(sums, lane);
+      VectorMath.logAbove(sum).add(FloatVector.fromArray(S, maxima, lane)).intoArray(maxima, lane);
     }
   }
 

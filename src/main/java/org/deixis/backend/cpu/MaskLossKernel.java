@@ -163,7 +163,7 @@ final class MaskLossKernel {
         mask.read(scratch, (b * s.height() + first + i) * s.width(), s.width(), target, i * wide);
         Arrays.fill(target, i * wide + s.width(), (i + 1) * wide, 0);
       }
-      between(scratch, n, first, upper, stretched, target, back, lanes);
+      between(new Lines(this, scratch, n, first, upper, stretched, target, back, lanes));
       pending += n * (wide / L);
       if (pending > FLUSH) {
         flush(lanes, task);
@@ -223,43 +223,107 @@ final class MaskLossKernel {
     }
   }
 
-  /** The n rows of the picture between row {@code upper} of the logits and the next. */
-  private void between(
-      Scratch scratch,
-      int n,
-      int first,
-      int upper,
-      float[] stretched,
-      float[] target,
-      float[] back,
-      float[] lanes) {
-    int size = n * wide;
-    if (size == 0) {
+  /** The rows of the picture between row {@code upper} of the logits and the next. */
+  private static final class Lines {
+    final int n;
+    final int first;
+    final int upper;
+    final int size;
+    final float[] stretched;
+    final float[] target;
+    final float[] back;
+    final float[] lanes;
+    final float[] z;
+    final float[] e;
+    final float[] inverse;
+    final float[] g;
+    final float[] entropy;
+    final float[] gap;
+    final float[] logarithm;
+
+    Lines(
+        MaskLossKernel k,
+        Scratch scratch,
+        int n,
+        int first,
+        int upper,
+        float[] stretched,
+        float[] target,
+        float[] back,
+        float[] lanes) {
+      this.n = n;
+      this.first = first;
+      this.upper = upper;
+      this.stretched = stretched;
+      this.target = target;
+      this.back = back;
+      this.lanes = lanes;
+      size = n * k.wide;
+      z = scratch.floats(LOGITS, size);
+      e = scratch.floats(TAILS, size);
+      inverse = scratch.floats(INVERSES, size);
+      g = scratch.floats(DERIVATIVES, size);
+      entropy = k.s.focal() ? scratch.floats(ENTROPIES, size) : null;
+      gap = k.s.focal() ? scratch.floats(GAPS, size) : null;
+      logarithm = k.s.focal() ? scratch.floats(LOGARITHMS, size) : null;
+    }
+  }
+
+  /** A loop over the pixels of some lines. */
+  private interface Step {
+    void run(MaskLossKernel k, Lines l);
+  }
+
+  private static final Step MIX =
+      (k, l) -> {
+        for (int i = 0; i < l.n; i++) {
+          k.mix(k.rows.share[l.first + i], l.upper, l.stretched, l.z, i * k.wide);
+        }
+      };
+
+  private static final Step EXPONENTIALS = (k, l) -> tails(l.size, l.z, l.e, l.inverse);
+
+  private static final Step SUM = (k, l) -> k.sums(l.n, l.z, l.target, l.e, l.inverse, l.lanes);
+
+  private static final Step BACKWARD =
+      (k, l) -> {
+        for (int j = 0; j < k.wide; j += L) {
+          k.derivatives(l.n, l.first, j, l.upper, l.target, l.e, l.inverse, l.g, l.back);
+        }
+      };
+
+  private static final Step[] PLAIN = {
+    MIX,
+    EXPONENTIALS,
+    (k, l) -> k.plain(l.n, l.z, l.target, l.e, l.inverse, l.g, l.lanes),
+    SUM,
+    BACKWARD
+  };
+
+  private static final Step[] FOCAL = {
+    MIX,
+    EXPONENTIALS,
+    (k, l) -> entropies(l.size, l.z, l.target, l.e, l.entropy),
+    (k, l) -> gaps(l.size, l.entropy, l.gap, l.logarithm),
+    (k, l) -> k.focal(l.n, l.entropy, l.gap, l.logarithm, l.g, l.lanes),
+    (k, l) -> residuals(l.size, l.z, l.target, l.e, l.inverse, l.g),
+    SUM,
+    BACKWARD
+  };
+
+  /**
+   * Steps are called from one place that has seen many of them, so that the compiler does not
+   * inline them into one method: that would pass the size from which on it calls methods with
+   * vectors as objects.
+   */
+  private void between(Lines l) {
+    if (l.size == 0) {
       return;
     }
-    float[] z = scratch.floats(LOGITS, size);
-    float[] e = scratch.floats(TAILS, size);
-    float[] inverse = scratch.floats(INVERSES, size);
-    float[] g = scratch.floats(DERIVATIVES, size);
-    for (int i = 0; i < n; i++) {
-      mix(rows.share[first + i], upper, stretched, z, i * wide);
-    }
-    tails(size, z, e, inverse);
-    if (s.focal()) {
-      float[] entropy = scratch.floats(ENTROPIES, size);
-      float[] gap = scratch.floats(GAPS, size);
-      float[] logarithm = scratch.floats(LOGARITHMS, size);
-      entropies(size, z, target, e, entropy);
-      gaps(size, entropy, gap, logarithm);
-      focal(n, z, target, e, inverse, entropy, gap, logarithm, g, lanes);
-    } else {
-      plain(n, z, target, e, inverse, g, lanes);
-    }
-    sums(n, z, target, e, inverse, lanes);
-    if (backward) {
-      for (int j = 0; j < wide; j += L) {
-        derivatives(n, first, j, upper, target, e, inverse, g, back);
-      }
+    Step[] steps = s.focal() ? FOCAL : PLAIN;
+    int count = backward ? steps.length : steps.length - 1;
+    for (int i = 0; i < count; i++) {
+      steps[i].run(this, l);
     }
   }
 
@@ -295,15 +359,28 @@ final class MaskLossKernel {
       float[] inverses,
       float[] derivatives,
       float[] lanes) {
-    FloatVector loss = FloatVector.fromArray(S, lanes, 0);
     for (int j = 0; j < wide; j += L) {
-      for (int i = j; i < n * wide; i += wide) {
-        FloatVector z = FloatVector.fromArray(S, logits, i);
-        FloatVector t = FloatVector.fromArray(S, target, i);
-        FloatVector e = FloatVector.fromArray(S, tails, i);
-        loss = loss.add(LossMath.crossEntropy(z, t, e));
-        LossMath.residual(z, t, e, FloatVector.fromArray(S, inverses, i)).intoArray(derivatives, i);
-      }
+      plainColumn(n, j, logits, target, tails, inverses, derivatives, lanes);
+    }
+  }
+
+  /** Sums start and end in {@code lanes}: carried through two loops, they would be objects. */
+  private void plainColumn(
+      int n,
+      int j,
+      float[] logits,
+      float[] target,
+      float[] tails,
+      float[] inverses,
+      float[] derivatives,
+      float[] lanes) {
+    FloatVector loss = FloatVector.fromArray(S, lanes, 0);
+    for (int i = j; i < n * wide; i += wide) {
+      FloatVector z = FloatVector.fromArray(S, logits, i);
+      FloatVector t = FloatVector.fromArray(S, target, i);
+      FloatVector e = FloatVector.fromArray(S, tails, i);
+      loss = loss.add(LossMath.crossEntropy(z, t, e));
+      LossMath.residual(z, t, e, FloatVector.fromArray(S, inverses, i)).intoArray(derivatives, i);
     }
     loss.intoArray(lanes, 0);
   }
@@ -329,33 +406,23 @@ final class MaskLossKernel {
     }
   }
 
-  /** As {@link #plain}, with the focal form alpha·u^gamma·bce. */
+  /** As {@link #plain}, with the focal form alpha·u^gamma·bce; its derivatives by bce. */
   private void focal(
-      int n,
+      int n, float[] entropy, float[] gap, float[] logarithm, float[] derivatives, float[] lanes) {
+    for (int j = 0; j < wide; j += L) {
+      focalColumn(n, j, entropy, gap, logarithm, derivatives, lanes);
+    }
+  }
+
+  /** From derivatives by bce to those by the logits. */
+  private static void residuals(
+      int size,
       float[] logits,
       float[] target,
       float[] tails,
       float[] inverses,
-      float[] entropy,
-      float[] gap,
-      float[] logarithm,
-      float[] derivatives,
-      float[] lanes) {
-    float alpha = s.alpha();
-    float gamma = s.gamma();
-    FloatVector loss = FloatVector.fromArray(S, lanes, 0);
-    for (int j = 0; j < wide; j += L) {
-      for (int i = j; i < n * wide; i += wide) {
-        FloatVector bce = FloatVector.fromArray(S, entropy, i);
-        FloatVector power =
-            VectorMath.expBelow(FloatVector.fromArray(S, logarithm, i).mul(gamma)).mul(alpha);
-        loss = power.fma(bce, loss);
-        LossMath.focalSlope(FloatVector.fromArray(S, gap, i), power, bce, gamma)
-            .intoArray(derivatives, i);
-      }
-    }
-    loss.intoArray(lanes, 0);
-    for (int i = 0; i < n * wide; i += L) {
+      float[] derivatives) {
+    for (int i = 0; i < size; i += L) {
       FloatVector z = FloatVector.fromArray(S, logits, i);
       FloatVector t = FloatVector.fromArray(S, target, i);
       FloatVector e = FloatVector.fromArray(S, tails, i);
@@ -365,22 +432,55 @@ final class MaskLossKernel {
     }
   }
 
+  private void focalColumn(
+      int n,
+      int j,
+      float[] entropy,
+      float[] gap,
+      float[] logarithm,
+      float[] derivatives,
+      float[] lanes) {
+    float alpha = s.alpha();
+    float gamma = s.gamma();
+    FloatVector loss = FloatVector.fromArray(S, lanes, 0);
+    for (int i = j; i < n * wide; i += wide) {
+      FloatVector bce = FloatVector.fromArray(S, entropy, i);
+      FloatVector power =
+          VectorMath.expBelow(FloatVector.fromArray(S, logarithm, i).mul(gamma)).mul(alpha);
+      loss = power.fma(bce, loss);
+      LossMath.focalSlope(FloatVector.fromArray(S, gap, i), power, bce, gamma)
+          .intoArray(derivatives, i);
+    }
+    loss.intoArray(lanes, 0);
+  }
+
   /** Σp, Σt and Σp·t. */
   private void sums(
       int n, float[] logits, float[] target, float[] tails, float[] inverses, float[] lanes) {
+    for (int j = 0; j < wide; j += L) {
+      sumsColumn(n, j, logits, target, tails, inverses, lanes);
+    }
+  }
+
+  private void sumsColumn(
+      int n,
+      int j,
+      float[] logits,
+      float[] target,
+      float[] tails,
+      float[] inverses,
+      float[] lanes) {
     FloatVector sumP = FloatVector.fromArray(S, lanes, L);
     FloatVector sumT = FloatVector.fromArray(S, lanes, 2 * L);
     FloatVector sumPt = FloatVector.fromArray(S, lanes, 3 * L);
-    for (int j = 0; j < wide; j += L) {
-      for (int i = j; i < n * wide; i += wide) {
-        FloatVector z = FloatVector.fromArray(S, logits, i);
-        FloatVector t = FloatVector.fromArray(S, target, i);
-        FloatVector e = FloatVector.fromArray(S, tails, i);
-        FloatVector p = LossMath.sigmoid(z, e, FloatVector.fromArray(S, inverses, i));
-        sumP = sumP.add(p);
-        sumT = sumT.add(t);
-        sumPt = p.fma(t, sumPt);
-      }
+    for (int i = j; i < n * wide; i += wide) {
+      FloatVector z = FloatVector.fromArray(S, logits, i);
+      FloatVector t = FloatVector.fromArray(S, target, i);
+      FloatVector e = FloatVector.fromArray(S, tails, i);
+      FloatVector p = LossMath.sigmoid(z, e, FloatVector.fromArray(S, inverses, i));
+      sumP = sumP.add(p);
+      sumT = sumT.add(t);
+      sumPt = p.fma(t, sumPt);
     }
     sumP.intoArray(lanes, L);
     sumT.intoArray(lanes, 2 * L);

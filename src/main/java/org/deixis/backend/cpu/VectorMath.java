@@ -92,6 +92,16 @@ final class VectorMath {
         .mul(u);
   }
 
+  /** {@link #log} of a normal positive number or NaN: a sum of a softmax is at least 1. */
+  static FloatVector logAbove(FloatVector x) {
+    IntVector bits = x.reinterpretAsInts();
+    IntVector exponent = bits.sub(0x3f3504f3).lanewise(VectorOperators.ASHR, 23);
+    FloatVector r =
+        bits.sub(exponent.lanewise(VectorOperators.LSHL, 23)).reinterpretAsFloats().sub(1f);
+    // x − x keeps NaN
+    return logSeries(r, exponent.add(ROUND_BITS).reinterpretAsFloats().sub(ROUND)).add(x.sub(x));
+  }
+
   /** ln x within 2 ulp. */
   static FloatVector log(FloatVector x) {
     var subnormal = x.compare(VectorOperators.LT, Float.MIN_NORMAL);
@@ -103,6 +113,18 @@ final class VectorMath {
         bits.sub(exponent.lanewise(VectorOperators.LSHL, 23)).reinterpretAsFloats().sub(1f);
     FloatVector n = exponent.add(ROUND_BITS).reinterpretAsFloats().sub(ROUND);
     n = n.blend(n.sub(24f), subnormal);
+    FloatVector y = logSeries(r, n);
+    y = y.blend(Float.NaN, x.compare(VectorOperators.LT, 0f));
+    y = y.blend(Float.NEGATIVE_INFINITY, x.compare(VectorOperators.EQ, 0f));
+    // infinity stays, and NaN makes NaN
+    return y.blend(x.add(x), x.compare(VectorOperators.LT, Float.POSITIVE_INFINITY).not());
+  }
+
+  /**
+   * ln(1 + r) + n·ln 2. A method of its own as the compiler inlines none of more than 325 bytes
+   * (FreqInlineSize), and a vector that crosses a call is an object.
+   */
+  private static FloatVector logSeries(FloatVector r, FloatVector n) {
     // ln(1 + r) = r − r²/2 + r³·q(r); relative error of the fit 1e-9
     FloatVector q =
         r.fma(
@@ -118,11 +140,7 @@ final class VectorMath {
     FloatVector square = r.mul(r);
     FloatVector low = n.fma(FloatVector.broadcast(SPECIES, LN2_LOW), q.mul(square).mul(r));
     FloatVector rest = square.fma(FloatVector.broadcast(SPECIES, -0.5f), low).add(r);
-    FloatVector y = n.fma(FloatVector.broadcast(SPECIES, LN2_HIGH), rest);
-    y = y.blend(Float.NaN, x.compare(VectorOperators.LT, 0f));
-    y = y.blend(Float.NEGATIVE_INFINITY, x.compare(VectorOperators.EQ, 0f));
-    // infinity stays, and NaN makes NaN
-    return y.blend(x.add(x), x.compare(VectorOperators.LT, Float.POSITIVE_INFINITY).not());
+    return n.fma(FloatVector.broadcast(SPECIES, LN2_HIGH), rest);
   }
 
   /** tanh x, relative error 3e-7. */

@@ -74,6 +74,9 @@ class VectorMathTest {
     }
     assertTrue(worst(VectorMath::log, Math::log, 0.5, 2, 300_000) < 2e-7);
     assertTrue(worst(VectorMath::log, Math::log, 1e-44, 1e-38, 1_000) < 2e-7);
+    assertTrue(worst(VectorMath::logAbove, Math::log, 1, 2, 300_000) < 2e-7);
+    assertTrue(worst(VectorMath::logAbove, Math::log, 1, 20_000, 300_000) < 2e-7);
+    assertTrue(Float.isNaN(at(VectorMath::logAbove, Float.NaN)));
     assertEquals(0f, at(VectorMath::log, 1f));
     assertEquals(Float.NEGATIVE_INFINITY, at(VectorMath::log, 0f));
     assertEquals(Float.POSITIVE_INFINITY, at(VectorMath::log, Float.POSITIVE_INFINITY));
