@@ -158,7 +158,7 @@ final class TrainingRows {
   }
 
   private void memory() {
-    memory(DEMO, StepMemory.DEMO, List.of("step", "--config", "small", "--steps", "20"));
+    memory(DEMO, StepMemory.DEMO, List.of("step", "--config", "small", "--steps", "10"));
     memory(
         SWIN_T,
         StepMemory.SWIN_T,
