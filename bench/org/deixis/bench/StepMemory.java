@@ -30,7 +30,7 @@ public final class StepMemory {
             ? Steps.demo(backend, dtype)
             : Steps.classifier(backend, dtype, GresConfig.of("guide-swin-t").swin(), 4, 224)) {
       // Enough for the heap to have filled and been collected, and for the compiler to be done.
-      for (int i = 0; i < (demo ? 50 : 5); i++) {
+      for (int i = 0; i < (demo ? 30 : 4); i++) {
         steps.run();
       }
       backend.synchronize();
