@@ -183,8 +183,13 @@ public interface Backend extends AutoCloseable {
    * the device can: dWeight (out, in) = dyᵀ x of x (rows, in), and dBias (out), or null, the sums
    * of dy's columns.
    */
-  void linearBackwardWeight(
-      int rows, int in, int out, Array x, Array dy, Array dWeight, Array dBias);
+  default void linearBackwardWeight(
+      int rows, int in, int out, Array x, Array dy, Array dWeight, Array dBias) {
+    gemm(Gemm.of(out, in, rows, true, false), dy, x, null, null, dWeight);
+    if (dBias != null) {
+      reduce(Reduction.SUM, 1, rows, out, dy, dBias);
+    }
+  }
 
   /** y, x and weight as in {@link Conv2d}; bias (outChannels) or null. */
   void conv2d(Conv2d spec, Array x, Array weight, Array bias, Array y);

@@ -94,26 +94,15 @@ final class VectorMath {
 
   /** {@link #log} of a normal positive number or NaN: a sum of a softmax is at least 1. */
   static FloatVector logAbove(FloatVector x) {
-    IntVector bits = x.reinterpretAsInts();
-    IntVector exponent = bits.sub(0x3f3504f3).lanewise(VectorOperators.ASHR, 23);
-    FloatVector r =
-        bits.sub(exponent.lanewise(VectorOperators.LSHL, 23)).reinterpretAsFloats().sub(1f);
-    // x − x keeps NaN
-    return logSeries(r, exponent.add(ROUND_BITS).reinterpretAsFloats().sub(ROUND)).add(x.sub(x));
+    return logNormal(x, FloatVector.zero(SPECIES)).add(x.sub(x)); // which keeps NaN
   }
 
   /** ln x within 2 ulp. */
   static FloatVector log(FloatVector x) {
     var subnormal = x.compare(VectorOperators.LT, Float.MIN_NORMAL);
-    FloatVector normal = x.blend(x.mul(0x1p24f), subnormal);
-    IntVector bits = normal.reinterpretAsInts();
-    // mantissa in [√½, √2) and the exponent that goes with it
-    IntVector exponent = bits.sub(0x3f3504f3).lanewise(VectorOperators.ASHR, 23);
-    FloatVector r =
-        bits.sub(exponent.lanewise(VectorOperators.LSHL, 23)).reinterpretAsFloats().sub(1f);
-    FloatVector n = exponent.add(ROUND_BITS).reinterpretAsFloats().sub(ROUND);
-    n = n.blend(n.sub(24f), subnormal);
-    FloatVector y = logSeries(r, n);
+    FloatVector y =
+        logNormal(
+            x.blend(x.mul(0x1p24f), subnormal), FloatVector.zero(SPECIES).blend(24f, subnormal));
     y = y.blend(Float.NaN, x.compare(VectorOperators.LT, 0f));
     y = y.blend(Float.NEGATIVE_INFINITY, x.compare(VectorOperators.EQ, 0f));
     // infinity stays, and NaN makes NaN
@@ -121,10 +110,16 @@ final class VectorMath {
   }
 
   /**
-   * ln(1 + r) + n·ln 2. A method of its own as the compiler inlines none of more than 325 bytes
-   * (FreqInlineSize), and a vector that crosses a call is an object.
+   * ln(x / 2^shift) of a normal positive x. A method of its own as the compiler inlines none of
+   * more than 325 bytes (FreqInlineSize), and a vector that crosses a call is an object.
    */
-  private static FloatVector logSeries(FloatVector r, FloatVector n) {
+  private static FloatVector logNormal(FloatVector x, FloatVector shift) {
+    IntVector bits = x.reinterpretAsInts();
+    // mantissa in [√½, √2) and the exponent that goes with it
+    IntVector exponent = bits.sub(0x3f3504f3).lanewise(VectorOperators.ASHR, 23);
+    FloatVector r =
+        bits.sub(exponent.lanewise(VectorOperators.LSHL, 23)).reinterpretAsFloats().sub(1f);
+    FloatVector n = exponent.add(ROUND_BITS).reinterpretAsFloats().sub(ROUND).sub(shift);
     // ln(1 + r) = r − r²/2 + r³·q(r); relative error of the fit 1e-9
     FloatVector q =
         r.fma(

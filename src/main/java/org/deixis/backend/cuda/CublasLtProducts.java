@@ -216,12 +216,9 @@ final class CublasLtProducts implements Products {
         }
         point(plan, at);
       }
-      if (!ready(plan, key, operands)) {
+      if (!multiply(plan, key, s, operands)) {
         throw new IllegalStateException("cuBLASLt has no algorithm for " + key);
       }
-      alpha.put(s.alpha());
-      beta.put(s.beta());
-      check(run(plan, plan.algorithm, operands), "cublasLtMatmul " + key);
     } finally {
       if (aligned != null) {
         aligned.release();
@@ -249,13 +246,7 @@ final class CublasLtProducts implements Products {
       driver.enter();
       Plan plan = plans.computeIfAbsent(key, this::plan);
       point(plan, at);
-      if (!ready(plan, key, operands)) {
-        return false;
-      }
-      alpha.put(s.alpha());
-      beta.put(s.beta());
-      check(run(plan, plan.algorithm, operands), "cublasLtMatmul " + key);
-      return true;
+      return multiply(plan, key, s, operands);
     } finally {
       driver.unlock();
     }
@@ -285,8 +276,8 @@ final class CublasLtProducts implements Products {
     set(plan.operation, cublas.CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias, Long.BYTES);
   }
 
-  /** Whether the library has an algorithm, which is chosen when a plan is met first. */
-  private boolean ready(Plan plan, Key key, Operands operands) {
+  /** By an algorithm that is chosen when the plan is met first; false where there is none. */
+  private boolean multiply(Plan plan, Key key, Gemm s, Operands operands) {
     if (plan.algorithm == null && !plan.refused) {
       if (driver.capturing()) {
         // Of CUDA 13.3 on, the library gives no advice while a stream is captured.
@@ -295,7 +286,13 @@ final class CublasLtProducts implements Products {
       }
       choose(plan, key, operands);
     }
-    return !plan.refused;
+    if (plan.refused) {
+      return false;
+    }
+    alpha.put(s.alpha());
+    beta.put(s.beta());
+    check(run(plan, plan.algorithm, operands), "cublasLtMatmul " + key);
+    return true;
   }
 
   private int run(Plan plan, cublasLtMatmulAlgo_t algorithm, Operands at) {

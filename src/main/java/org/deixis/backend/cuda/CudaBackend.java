@@ -243,12 +243,10 @@ public final class CudaBackend implements Backend {
   public void linearBackwardWeight(
       int rows, int in, int out, Array x, Array dy, Array dWeight, Array dBias) {
     Gemm spec = Gemm.of(out, in, rows, true, false);
-    if (dBias != null && dWeight.size() > 0 && products.gemmWithSums(spec, dy, x, dWeight, dBias)) {
-      return;
-    }
-    gemm(spec, dy, x, null, null, dWeight);
-    if (dBias != null) {
-      reduce(Reduction.SUM, 1, rows, out, dy, dBias);
+    if (dBias == null
+        || dWeight.size() == 0
+        || !products.gemmWithSums(spec, dy, x, dWeight, dBias)) {
+      Backend.super.linearBackwardWeight(rows, in, out, x, dy, dWeight, dBias);
     }
   }
 

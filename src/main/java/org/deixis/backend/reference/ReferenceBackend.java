@@ -153,15 +153,6 @@ public final class ReferenceBackend implements Backend {
   }
 
   @Override
-  public void linearBackwardWeight(
-      int rows, int in, int out, Array x, Array dy, Array dWeight, Array dBias) {
-    gemm(Gemm.of(out, in, rows, true, false), dy, x, null, null, dWeight);
-    if (dBias != null) {
-      reduce(Reduction.SUM, 1, rows, out, dy, dBias);
-    }
-  }
-
-  @Override
   public void conv2d(Conv2d spec, Array x, Array weight, Array bias, Array y) {
     ReferenceProducts.conv2d(spec, x, weight, bias, y);
   }
