@@ -51,6 +51,7 @@ KERNEL void gemm(int m, int n, int k, int transA, int transB, float alpha, float
       if (preActivation) put(preActivation + at, v);
       if (activation == 1) v = v > 0 ? v : 0;
       if (activation == 2) v = 0.5f * v * (1 + erff(v * 0.70710678118654752f));
+      if (activation == 3) v = 0.5f * v * (1 + tanhf(0.79788456080286536f * (v + 0.044715f * v * v * v)));
       put(c + at, beta == 0 ? v : v + beta * f(c[at]));
     }
 }

@@ -2,8 +2,11 @@
 // driver's memory. It keeps the library's rules (column-major, leading dimensions, batch strides,
 // the bias along the rows of D) and refuses what the library would. Three algorithms compute the same;
 // where D has 13 rows they differ in speed, the second being the fastest. BGRADB writes the sums of
-// B over k where the bias points, one value a column of D.
+// B over k where the bias points, one value a column of D. GELU is the tanh form; GELU_AUX writes its
+// argument beside it, and DGELU multiplies by its derivative there, both in a matrix that lies as the
+// leading dimension of the argument says, a multiple of 8.
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <thread>
@@ -17,11 +20,16 @@ constexpr int R_32F = 0, R_16F = 2, R_16BF = 14, COMPUTE_32F = 68;
 constexpr uint64_t ALGORITHM = 0xA160;  // the first word of an algorithm, plus its number
 constexpr int ALGORITHMS = 3, SLOW_ROWS = 13, SLEEP_MS[] = {4, 0, 8};
 constexpr int EPILOGUE_DEFAULT = 1, EPILOGUE_RELU = 2, EPILOGUE_BIAS = 4, EPILOGUE_BGRADB = 512;
-constexpr uint64_t NO_SUMS_ROWS = 11;  // where D has so many rows there is no algorithm for BGRADB
+constexpr int EPILOGUE_GELU = 32, EPILOGUE_AUX = 128, EPILOGUE_GELU_AUX = 160, EPILOGUE_DGELU = 192;
+// Where D has so many rows there is no algorithm for BGRADB, or for GELU and what belongs to it.
+constexpr uint64_t NO_SUMS_ROWS = 11, NO_GELU_ROWS = 24;
 
 struct Desc {
   int transA = 0, transB = 0, epilogue = EPILOGUE_DEFAULT;
   const void* bias = nullptr;
+  void* argument = nullptr;
+  int64_t argument_ld = 0;
+  bool gelu() const { return epilogue == EPILOGUE_DGELU || epilogue & EPILOGUE_GELU; }
 };
 struct Layout {
   int type;
@@ -46,6 +54,13 @@ void store(void* p, int type, int64_t i, float v) {
     bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
     static_cast<uint16_t*>(p)[i] = static_cast<uint16_t>(nan ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
   }
+}
+
+constexpr float SQRT_2_OVER_PI = 0.79788456080286536f, CUBIC = 0.044715f;
+float gelu(float x) { return 0.5f * x * (1 + std::tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x))); }
+float gelu_derivative(float x) {
+  float t = std::tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x));
+  return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * SQRT_2_OVER_PI * (1 + 3 * CUBIC * x * x);
 }
 
 template <class V>
@@ -74,6 +89,13 @@ void product(const Desc& m, const Layout& A, const Layout& B, const Layout& C, c
         }
         if (m.epilogue & EPILOGUE_BIAS) v += load(m.bias, D.type, i);
         if (m.epilogue & EPILOGUE_RELU) v = v > 0 ? v : 0;
+        int64_t argument = static_cast<int64_t>(j) * m.argument_ld + static_cast<int64_t>(i);
+        if (m.epilogue == EPILOGUE_DGELU) {
+          v *= gelu_derivative(load(m.argument, D.type, argument));
+        } else if (m.gelu()) {
+          if (m.epilogue & EPILOGUE_AUX) store(m.argument, D.type, argument, v);
+          v = gelu(v);
+        }
         store(d, D.type, n * D.stride + j * D.ld + i, v);
       }
 }
@@ -107,6 +129,8 @@ int cublasLtMatmulDescSetAttribute(void* desc, int attribute, const void* value,
     case 4: return take(d->transB, value, size);
     case 7: return take(d->epilogue, value, size);
     case 8: return take(d->bias, value, size);
+    case 11: return take(d->argument, value, size);
+    case 12: return take(d->argument_ld, value, size);
     default: return NOT_SUPPORTED;
   }
 }
@@ -145,8 +169,10 @@ struct Result {
 int cublasLtMatmulAlgoGetHeuristic(void*, void* desc, void*, void*, void*, void* ld, void*, int wanted, Result* results, int* found) {
   if (wanted < 1) return INVALID_VALUE;
   if (deixis_capturing()) return INTERNAL_ERROR;  // as CUDA 13.3's library does
-  bool sums = static_cast<Desc*>(desc)->epilogue == EPILOGUE_BGRADB;
-  if (sums && static_cast<Layout*>(ld)->rows == NO_SUMS_ROWS) return NOT_SUPPORTED;
+  auto* m = static_cast<Desc*>(desc);
+  uint64_t rows = static_cast<Layout*>(ld)->rows;
+  if (m->epilogue == EPILOGUE_BGRADB && rows == NO_SUMS_ROWS) return NOT_SUPPORTED;
+  if (m->gelu() && rows == NO_GELU_ROWS) return NOT_SUPPORTED;
   *found = 0;
   while (*found < wanted && *found < ALGORITHMS) {
     Result& r = results[*found];
@@ -172,6 +198,11 @@ int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* la
   size_t bias_bytes = (sums ? D->columns : D->rows) * (D->type == R_32F ? 4 : 2);
   bool bias_there = reinterpret_cast<uintptr_t>(m->bias) % BIAS_ALIGNMENT == 0 && deixis_known(m->bias, bias_bytes);
   if ((sums || (m->epilogue & EPILOGUE_BIAS)) && !bias_there) return INVALID_VALUE;
+  if (m->epilogue & EPILOGUE_AUX) {
+    Layout argument{D->type, D->rows, D->columns, m->argument_ld};
+    bool fits = m->argument_ld % 8 == 0 && m->argument_ld >= static_cast<int64_t>(D->rows) && D->batch == 1;
+    if (!fits || reinterpret_cast<uintptr_t>(m->argument) % BIAS_ALIGNMENT || !there(argument, m->argument)) return INVALID_VALUE;
+  }
   if (room && (reinterpret_cast<uintptr_t>(workspace) % WORKSPACE_ALIGNMENT || !deixis_known(workspace, room))) return INVALID_VALUE;
   if (rows == SLOW_ROWS) std::this_thread::sleep_for(std::chrono::milliseconds(SLEEP_MS[algorithm[0] - ALGORITHM]));
   float x = *static_cast<const float*>(alpha), y = *static_cast<const float*>(beta);

@@ -16,6 +16,7 @@ import org.deixis.ops.BinaryOp;
 import org.deixis.ops.Convolution;
 import org.deixis.ops.Dropout;
 import org.deixis.ops.Embedding;
+import org.deixis.ops.FeedForward;
 import org.deixis.ops.GroupNorm;
 import org.deixis.ops.GruCell;
 import org.deixis.ops.LayerNorm;
@@ -123,6 +124,32 @@ public final class OpCases {
               .in(3)
               .run(v -> Linear.apply(v[0], v[1], v[2], act)));
     }
+    for (Activation act : Activation.values()) {
+      if (act != Activation.NONE) {
+        cases.add(
+            op(FeedForward.NAME, "3×5×8 over 24 " + act)
+                .in(3, 5, 8)
+                .scaled(0.5, 24, 8)
+                .in(24)
+                .scaled(0.3, 7, 24)
+                .in(7)
+                .run(v -> FeedForward.apply(v[0], v[1], v[2], act, v[3], v[4])));
+      }
+    }
+    cases.add(
+        op(FeedForward.NAME, "no biases, 131 rows over 19")
+            .in(131, 9)
+            .scaled(0.4, 19, 9)
+            .scaled(0.3, 16, 19)
+            .run(v -> FeedForward.apply(v[0], v[1], null, Activation.GELU, v[2], null)));
+    cases.add(
+        op(FeedForward.NAME, "empty batch")
+            .in(0, 4, 6)
+            .in(5, 6)
+            .in(5)
+            .in(2, 5)
+            .in(2)
+            .run(v -> FeedForward.apply(v[0], v[1], v[2], Activation.GELU_TANH, v[3], v[4])));
     cases.add(
         op(Linear.NAME, "no bias, wide")
             .in(67, 96)

@@ -145,8 +145,8 @@ public interface Backend extends AutoCloseable {
   void unary(Unary kind, Array x, Array y);
 
   /**
-   * dx = dy · f'(x); y = f(x) is at hand too, so neither is null: a kernel reads what suits it. dx
-   * may alias dy. RELU's derivative at 0 is 0.
+   * dx = dy · f'(x); y = f(x) is at hand too: a kernel reads what suits it. Of RELU and the forms
+   * of GELU, whose derivatives want x, y may be null. dx may alias dy. RELU's derivative at 0 is 0.
    */
   void unaryBackward(Unary kind, Array x, Array y, Array dy, Array dx);
 
@@ -177,6 +177,16 @@ public interface Backend extends AutoCloseable {
    * go with beta 0 only.
    */
   void gemm(Gemm spec, Array a, Array b, Array bias, Array preActivation, Array c);
+
+  /**
+   * What goes back through a product and the activation before it: C = (op(A) op(B)) ⊙
+   * activation′(preActivation), {@code preActivation} like c and no alias of it, beta 0. Only for
+   * activations whose derivative needs their argument alone, which all of {@link Activation} are.
+   */
+  default void gemmBackwardActivation(Gemm spec, Array a, Array b, Array preActivation, Array c) {
+    gemm(spec.activated(Activation.NONE), a, b, null, null, c);
+    unaryBackward(spec.activation().unary(), preActivation, null, c, c);
+  }
 
   /**
    * The gradients that a linear layer's parameters get, from one reading of dy (rows, out) where

@@ -19,6 +19,7 @@ public final class KernelResults {
           Map.entry("binary", 1),
           Map.entry("axpby", 1),
           Map.entry("gemm", 2),
+          Map.entry("gemmBackwardActivation", 1),
           Map.entry("linearBackwardWeight", 2),
           Map.entry("conv2d", 1),
           Map.entry("conv2dBackwardData", 1),

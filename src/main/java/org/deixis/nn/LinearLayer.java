@@ -32,6 +32,16 @@ public final class LinearLayer extends Module {
     return x.linear(weight.tensor(), bias == null ? null : bias.tensor(), activation);
   }
 
+  /** The two layers of a feed-forward part: {@code next} of this layer's activated result. */
+  public Tensor forward(Tensor x, Activation activation, LinearLayer next) {
+    return x.feedForward(
+        weight.tensor(),
+        bias == null ? null : bias.tensor(),
+        activation,
+        next.weight.tensor(),
+        next.bias == null ? null : next.bias.tensor());
+  }
+
   public Parameter weight() {
     return weight;
   }

@@ -1,5 +1,6 @@
 package org.deixis.ops;
 
+import org.deixis.autograd.Backward;
 import org.deixis.autograd.Tape;
 import org.deixis.autograd.Variable;
 import org.deixis.backend.Activation;
@@ -23,8 +24,7 @@ public final class Linear {
         x.shape().rank() >= 1
             && weight.shape().rank() == 2
             && x.shape().dim(-1) == weight.shape().dim(1)
-            && (bias == null
-                || bias.shape().rank() == 1 && bias.shape().dim(0) == weight.shape().dim(0)),
+            && fits(bias, weight),
         NAME,
         "x (…, in), weight (out, in) and bias (out) must agree",
         x,
@@ -48,12 +48,12 @@ public final class Linear {
         NAME,
         Check.inputs(x, weight, bias),
         y,
-        Check.saved(x.array(), weight.array(), pre, active ? y : null),
+        Check.saved(x.array(), weight.array(), pre),
         c -> {
           Array dy = c.gradient(0);
           if (active) {
             Array d = Check.like(dy);
-            k.unaryBackward(activation.unary(), c.saved(2), c.saved(3), dy, d);
+            k.unaryBackward(activation.unary(), c.saved(2), null, dy, d);
             dy = d;
           }
           if (c.needs(0)) {
@@ -61,17 +61,39 @@ public final class Linear {
             k.gemm(Gemm.of(rows, in, out, false, false), dy, c.saved(1), null, null, dx);
             c.give(0, dx);
           }
-          Array db = c.needs(2) ? Check.like(bias) : null;
-          if (c.needs(1)) {
-            Array dw = Check.like(c.saved(1));
-            k.linearBackwardWeight(rows, in, out, c.saved(0), dy, dw, db);
-            c.give(1, dw);
-          } else if (db != null) {
-            k.reduce(Reduction.SUM, 1, rows, out, dy, db);
-          }
-          if (db != null) {
-            c.give(2, db);
-          }
+          giveParameters(k, c, 1, rows, c.saved(0), dy, weight, bias);
         });
+  }
+
+  static boolean fits(Variable bias, Variable weight) {
+    return bias == null || bias.shape().rank() == 1 && bias.shape().dim(0) == weight.shape().dim(0);
+  }
+
+  /**
+   * Gives a layer's weight, the operation's input {@code i}, and its bias, input i + 1, their
+   * gradients, where they need them: x (rows, in), dy (rows, out).
+   */
+  static void giveParameters(
+      Backend k,
+      Backward.Context c,
+      int i,
+      int rows,
+      Array x,
+      Array dy,
+      Variable weight,
+      Variable bias) {
+    int in = weight.shape().dim(1);
+    int out = weight.shape().dim(0);
+    Array db = c.needs(i + 1) ? Check.like(bias) : null;
+    if (c.needs(i)) {
+      Array dw = Check.like(weight);
+      k.linearBackwardWeight(rows, in, out, x, dy, dw, db);
+      c.give(i, dw);
+    } else if (db != null) {
+      k.reduce(Reduction.SUM, 1, rows, out, dy, db);
+    }
+    if (db != null) {
+      c.give(i + 1, db);
+    }
   }
 }

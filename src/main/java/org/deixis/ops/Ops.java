@@ -24,6 +24,7 @@ public final class Ops {
     names.addAll(
         List.of(
             Linear.NAME,
+            FeedForward.NAME,
             MatMul.NAME,
             Scale.NAME,
             Softmax.NAME,

@@ -17,6 +17,7 @@ import org.deixis.ops.BinaryOp;
 import org.deixis.ops.Convolution;
 import org.deixis.ops.Dropout;
 import org.deixis.ops.Embedding;
+import org.deixis.ops.FeedForward;
 import org.deixis.ops.GroupNorm;
 import org.deixis.ops.GruCell;
 import org.deixis.ops.LayerNorm;
@@ -269,6 +270,19 @@ public final class Tensor {
 
   public Tensor linear(Tensor weight, Tensor bias) {
     return linear(weight, bias, Activation.NONE);
+  }
+
+  /** Two linear layers and what lies between them: activation(x W1ᵀ + b1) W2ᵀ + b2. */
+  public Tensor feedForward(
+      Tensor weight1, Tensor bias1, Activation activation, Tensor weight2, Tensor bias2) {
+    return of(
+        FeedForward.apply(
+            variable,
+            weight1.variable,
+            variable(bias1),
+            activation,
+            weight2.variable,
+            variable(bias2)));
   }
 
   public Tensor matmul(Tensor other) {

@@ -1,21 +1,19 @@
 package org.deixis.backend.cuda;
 
+import static org.deixis.backend.cuda.CublasLtPlan.check;
+
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import org.bytedeco.cuda.cublas.cublasLtContext;
 import org.bytedeco.cuda.cublas.cublasLtMatmulAlgo_t;
-import org.bytedeco.cuda.cublas.cublasLtMatmulDescOpaque_t;
 import org.bytedeco.cuda.cublas.cublasLtMatmulHeuristicResult_t;
 import org.bytedeco.cuda.cublas.cublasLtMatmulPreferenceOpaque_t;
-import org.bytedeco.cuda.cublas.cublasLtMatrixLayoutOpaque_t;
 import org.bytedeco.cuda.global.cublas;
 import org.bytedeco.cuda.global.cudart;
-import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.IntPointer;
 import org.bytedeco.javacpp.Loader;
 import org.bytedeco.javacpp.LongPointer;
@@ -25,17 +23,20 @@ import org.deixis.backend.Activation;
 import org.deixis.backend.Array;
 import org.deixis.backend.Gemm;
 import org.deixis.backend.OutOfMemoryException;
+import org.deixis.backend.cuda.CublasLtPlan.Call;
+import org.deixis.backend.cuda.CublasLtPlan.Key;
+import org.deixis.backend.cuda.CublasLtPlan.Operands;
 import org.deixis.core.DType;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Products by cuBLASLt, fp32 accumulation, without TF32. The library is column-major: a row-major C
- * = A B is its Cᵀ = Bᵀ Aᵀ, for which the memory of each operand already lies as it should, and the
- * bias, one value a column of C, goes along the rows of its D.
+ * Products by cuBLASLt, fp32 accumulation, without TF32.
  *
- * <p>Bias and RELU are epilogues of the product. GELU is not: the library's is the tanh form, and
- * ours is by the error function, which a kernel applies afterwards.
+ * <p>Biases and RELU are epilogues of the product, and so are the tanh form of GELU, its argument
+ * and its derivative in half types: in fp32 the library is said to apply them in a pass of its own
+ * (karpathy/llm.c, pull request 338). GELU by the error function, which the library has not, is
+ * always a kernel of ours behind the product.
  *
  * <p>The algorithm of a shape is the library's first advice. With {@code DEIXIS_TUNE=1} the first
  * product of a shape times what the library advises, with the operands at hand and a result of its
@@ -57,86 +58,21 @@ final class CublasLtProducts implements Products {
   /** What the library's first advice must lose by before another algorithm takes its place. */
   private static final double GAIN = 0.97;
 
-  /** Address bits beyond this alignment change no algorithm. */
-  private static final long MOST_ALIGNMENT = 256;
-
   /**
-   * Kernels may read a bias in words of so many bytes, and the library is told of the alignment of
-   * all operands but this one.
+   * Kernels may read a bias, or the argument of an activation, in words of so many bytes, and the
+   * library is told of the alignment of all other operands only.
    */
-  private static final long BIAS_ALIGNMENT = 16;
+  private static final long EPILOGUE_ALIGNMENT = 16;
 
-  /** What decides on the algorithm; alpha and beta are values of a call. */
-  private record Key(
-      int batch,
-      int m,
-      int n,
-      int k,
-      boolean transA,
-      boolean transB,
-      int lda,
-      int ldb,
-      int ldc,
-      long strideA,
-      long strideB,
-      long strideC,
-      DType dtype,
-      int epilogue,
-      int alignment) {
-
-    /** For the file of choices. */
-    String text() {
-      String layout = (transA ? "t" : "n") + (transB ? "t" : "n");
-      return "%s %s e%d a%d b%d m%d n%d k%d ld %d %d %d s %d %d %d"
-          .formatted(
-              dtype.name().toLowerCase(Locale.ROOT),
-              layout,
-              epilogue,
-              alignment,
-              batch,
-              m,
-              n,
-              k,
-              lda,
-              ldb,
-              ldc,
-              strideA,
-              strideB,
-              strideC);
-    }
-  }
-
-  /** Device addresses of a product's operands. */
-  private record Operands(long a, long b, long c) {
-    static Operands of(Array a, Array b, Array c) {
-      return new Operands(
-          DeviceBuffer.address(a), DeviceBuffer.address(b), DeviceBuffer.address(c));
-    }
-  }
-
-  /** Descriptors of one shape, and its algorithm: the library's {@code rank}-th advice. */
-  private static final class Plan {
-    cublasLtMatmulDescOpaque_t operation;
-    cublasLtMatrixLayoutOpaque_t a;
-    cublasLtMatrixLayoutOpaque_t b;
-    cublasLtMatrixLayoutOpaque_t c;
-    cublasLtMatmulAlgo_t algorithm;
-    int rank;
-
-    /** Whether the library has no algorithm for it. */
-    boolean refused;
-  }
+  /** Rows of arguments of GELU are a multiple of so many elements apart. */
+  private static final int ARGUMENT_COLUMNS = 8;
 
   private final Driver driver;
   private final DeviceMemory memory;
   private final PlainProducts plain;
   private final CudaElementwise elementwise;
-  private final cublasLtContext handle = new cublasLtContext();
-  private final Map<Key, Plan> plans = new HashMap<>();
-  private final FloatPointer alpha = new FloatPointer(1L);
-  private final FloatPointer beta = new FloatPointer(1L);
-  private final LongPointer bias = new LongPointer(1L);
-  private final long workspace;
+  private final Map<Key, CublasLtPlan> plans = new HashMap<>();
+  private final Call call;
   private final AlgorithmFile choices;
   private final boolean tune;
 
@@ -157,10 +93,11 @@ final class CublasLtProducts implements Products {
     this.plain = plain;
     this.elementwise = elementwise;
     driver.enter();
+    cublasLtContext handle = new cublasLtContext();
     check(cublas.cublasLtCreate(handle), "cublasLtCreate");
     long[] made = new long[1];
     Driver.check(cudart.cuMemAlloc(made, WORKSPACE), "cuMemAlloc of cuBLASLt's workspace");
-    workspace = made[0];
+    call = new Call(handle, new DeviceAddress(made[0]), WORKSPACE);
     choices = new AlgorithmFile(cache, driver.deviceName(), cublas.cublasLtGetVersion());
   }
 
@@ -179,53 +116,88 @@ final class CublasLtProducts implements Products {
   }
 
   @Override
-  public void gemm(Gemm s, Array a, Array b, Array biasArray, Array preActivation, Array c) {
+  public void gemm(Gemm s, Array a, Array b, Array bias, Array preActivation, Array c) {
     driver.lock();
     try {
-      gemmInTurn(s, a, b, biasArray, preActivation, c);
+      gemmInTurn(s, a, b, bias, preActivation, c);
     } finally {
       driver.unlock();
     }
   }
 
-  private void gemmInTurn(Gemm s, Array a, Array b, Array biasArray, Array preActivation, Array c) {
-    if (s.k() == 0) {
-      plain.gemm(s, a, b, biasArray, preActivation, c); // a sum over nothing, which it refuses
+  private void gemmInTurn(Gemm s, Array a, Array b, Array bias, Array preActivation, Array c) {
+    boolean active = s.activation() != Activation.NONE;
+    if (s.k() == 0 || active && s.beta() != 0) {
+      // A sum over nothing, which the library refuses; or what it would activate with β C.
+      plain.gemm(s, a, b, bias, preActivation, c);
       return;
     }
-    boolean fused = s.activation() == Activation.RELU && preActivation == null;
-    Array target = s.activation() == Activation.NONE || preActivation == null ? c : preActivation;
-    int epilogue =
-        biasArray == null
-            ? fused ? cublas.CUBLASLT_EPILOGUE_RELU : cublas.CUBLASLT_EPILOGUE_DEFAULT
-            : fused ? cublas.CUBLASLT_EPILOGUE_RELU_BIAS : cublas.CUBLASLT_EPILOGUE_BIAS;
-    Operands operands = Operands.of(a, b, target);
-    Key key = key(s, c.dtype(), epilogue, operands);
-    driver.enter();
-    Plan plan = plans.computeIfAbsent(key, this::plan);
+    if (active && multiply(s, activating(s, preActivation, c), a, b, bias, preActivation, c)) {
+      return;
+    }
+    Array target = active && preActivation != null ? preActivation : c;
+    if (!multiply(s, cublas.CUBLASLT_EPILOGUE_DEFAULT, a, b, bias, null, target)) {
+      throw new IllegalStateException("cuBLASLt has no algorithm for " + s + " of " + c.dtype());
+    }
+    if (active) {
+      elementwise.unary(s.activation().unary(), target, c);
+    }
+  }
+
+  /** The epilogue of an activation, or 0 where there is none to take. */
+  private static int activating(Gemm s, Array argument, Array c) {
+    boolean kept = argument != null;
+    return switch (s.activation()) {
+      case RELU -> kept ? 0 : cublas.CUBLASLT_EPILOGUE_RELU;
+      case GELU_TANH ->
+          !halves(c) || kept && !holdsArguments(s, argument)
+              ? 0
+              : kept ? cublas.CUBLASLT_EPILOGUE_GELU_AUX : cublas.CUBLASLT_EPILOGUE_GELU;
+      case GELU, NONE -> 0;
+    };
+  }
+
+  private static boolean halves(Array c) {
+    return c.dtype() != DType.F32;
+  }
+
+  /** Whether the library takes a matrix that lies as c does for arguments of GELU. */
+  private static boolean holdsArguments(Gemm s, Array argument) {
+    return s.batch() == 1
+        && s.ldc() % ARGUMENT_COLUMNS == 0
+        && DeviceBuffer.address(argument) % EPILOGUE_ALIGNMENT == 0;
+  }
+
+  /**
+   * One product with an epilogue, to which {@code bias} (or null) is added; false, with nothing
+   * written, where the library has none (or {@code epilogue} is 0).
+   */
+  private boolean multiply(
+      Gemm s, int epilogue, Array a, Array b, Array bias, Array argument, Array c) {
+    if (epilogue == 0) {
+      return false;
+    }
+    // Epilogues are flags, "none" a flag of its own.
+    int whole =
+        bias == null
+            ? epilogue
+            : (epilogue & ~cublas.CUBLASLT_EPILOGUE_DEFAULT) | cublas.CUBLASLT_EPILOGUE_BIAS;
     DeviceBuffer aligned = null;
     try {
-      if (biasArray != null) {
-        long at = DeviceBuffer.address(biasArray);
-        if (at % BIAS_ALIGNMENT != 0) {
-          aligned = memory.scratch(biasArray.bytes());
-          Driver.check(
-              cudart.cuMemcpyDtoDAsync(aligned.address(), at, biasArray.bytes(), driver.stream()),
-              "copy of a bias");
-          at = aligned.address();
-        }
-        point(plan, at);
+      long at = bias == null ? 0 : DeviceBuffer.address(bias);
+      driver.enter();
+      if (at % EPILOGUE_ALIGNMENT != 0) {
+        aligned = memory.scratch(bias.bytes());
+        Driver.check(
+            cudart.cuMemcpyDtoDAsync(aligned.address(), at, bias.bytes(), driver.stream()),
+            "copy of a bias");
+        at = aligned.address();
       }
-      if (!multiply(plan, key, s, operands)) {
-        throw new IllegalStateException("cuBLASLt has no algorithm for " + key);
-      }
+      return multiply(s, whole, Operands.of(a, b, c), c.dtype(), at, argument);
     } finally {
       if (aligned != null) {
         aligned.release();
       }
-    }
-    if (s.activation() != Activation.NONE && !fused) {
-      elementwise.unary(s.activation().unary(), target, c);
     }
   }
 
@@ -236,157 +208,78 @@ final class CublasLtProducts implements Products {
   @Override
   public boolean gemmWithSums(Gemm s, Array a, Array b, Array c, Array sums) {
     long at = DeviceBuffer.address(sums);
-    if (s.k() == 0 || s.batch() != 1 || sums.dtype() != c.dtype() || at % BIAS_ALIGNMENT != 0) {
+    if (s.k() == 0 || s.batch() != 1 || sums.dtype() != c.dtype() || at % EPILOGUE_ALIGNMENT != 0) {
       return false;
     }
+    return inTurn(s, cublas.CUBLASLT_EPILOGUE_BGRADB, a, b, c, at, null);
+  }
+
+  /** By the library's gradient of GELU, which is of the tanh form. */
+  @Override
+  public boolean gemmBackwardActivation(Gemm s, Array a, Array b, Array argument, Array c) {
+    boolean fits =
+        s.activation() == Activation.GELU_TANH
+            && halves(c)
+            && s.k() > 0
+            && s.beta() == 0
+            && holdsArguments(s, argument);
+    return fits && inTurn(s, cublas.CUBLASLT_EPILOGUE_DGELU, a, b, c, 0, argument);
+  }
+
+  private boolean inTurn(
+      Gemm s, int epilogue, Array a, Array b, Array c, long bias, Array argument) {
     driver.lock();
     try {
-      Operands operands = Operands.of(a, b, c);
-      Key key = key(s, c.dtype(), cublas.CUBLASLT_EPILOGUE_BGRADB, operands);
       driver.enter();
-      Plan plan = plans.computeIfAbsent(key, this::plan);
-      point(plan, at);
-      return multiply(plan, key, s, operands);
+      return multiply(s, epilogue, Operands.of(a, b, c), c.dtype(), bias, argument);
     } finally {
       driver.unlock();
     }
   }
 
-  private static Key key(Gemm s, DType dtype, int epilogue, Operands at) {
-    return new Key(
-        s.batch(),
-        s.m(),
-        s.n(),
-        s.k(),
-        s.transA(),
-        s.transB(),
-        s.lda(),
-        s.ldb(),
-        s.ldc(),
-        s.strideA(),
-        s.strideB(),
-        s.strideC(),
-        dtype,
-        epilogue,
-        (int) Math.min(MOST_ALIGNMENT, Long.lowestOneBit(at.a | at.b | at.c)));
-  }
-
-  private void point(Plan plan, long at) {
-    bias.put(at);
-    set(plan.operation, cublas.CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias, Long.BYTES);
-  }
-
-  /** By an algorithm that is chosen when the plan is met first; false where there is none. */
-  private boolean multiply(Plan plan, Key key, Gemm s, Operands operands) {
-    if (plan.algorithm == null && !plan.refused) {
+  /**
+   * By an algorithm that is chosen when the shape is met first; false where there is none.
+   *
+   * @param bias address that the epilogue reads or writes, or 0
+   * @param argument of the activation, written or read by the epilogue, or null
+   */
+  private boolean multiply(
+      Gemm s, int epilogue, Operands operands, DType dtype, long bias, Array argument) {
+    Key key = Key.of(s, dtype, epilogue, operands);
+    CublasLtPlan plan = plans.computeIfAbsent(key, CublasLtPlan::new);
+    if (plan.refused) {
+      return false;
+    }
+    if (bias != 0) {
+      plan.bias(bias);
+    }
+    if (argument != null) {
+      plan.argument(DeviceBuffer.address(argument));
+    }
+    if (plan.algorithm == null) {
       if (driver.capturing()) {
         // Of CUDA 13.3 on, the library gives no advice while a stream is captured.
         throw new IllegalStateException(
             "a product must be computed once before it is captured: " + key);
       }
-      choose(plan, key, operands);
+      choose(plan, operands);
+      if (plan.refused) {
+        return false;
+      }
     }
-    if (plan.refused) {
-      return false;
-    }
-    alpha.put(s.alpha());
-    beta.put(s.beta());
+    call.factors(s.alpha(), s.beta());
     check(run(plan, plan.algorithm, operands), "cublasLtMatmul " + key);
     return true;
   }
 
-  private int run(Plan plan, cublasLtMatmulAlgo_t algorithm, Operands at) {
-    // The library's first operand is our second.
-    return cublas.cublasLtMatmul(
-        handle,
-        plan.operation,
-        alpha,
-        new DeviceAddress(at.b),
-        plan.b,
-        new DeviceAddress(at.a),
-        plan.a,
-        beta,
-        new DeviceAddress(at.c),
-        plan.c,
-        new DeviceAddress(at.c),
-        plan.c,
-        algorithm,
-        new DeviceAddress(workspace),
-        WORKSPACE,
-        driver.stream());
+  private int run(CublasLtPlan plan, cublasLtMatmulAlgo_t algorithm, Operands at) {
+    return plan.run(call, algorithm, at, driver.stream());
   }
 
-  private Plan plan(Key key) {
-    Plan plan = new Plan();
-    int type =
-        switch (key.dtype) {
-          case F32 -> cudart.CUDA_R_32F;
-          case F16 -> cudart.CUDA_R_16F;
-          case BF16 -> cudart.CUDA_R_16BF;
-          default -> throw new IllegalArgumentException("no product of " + key.dtype);
-        };
-    PointerPointer<Pointer> made = new PointerPointer<>(1L);
-    check(
-        cublas.cublasLtMatmulDescCreate(made, cublas.CUBLAS_COMPUTE_32F, cudart.CUDA_R_32F),
-        "cublasLtMatmulDescCreate");
-    plan.operation = new cublasLtMatmulDescOpaque_t(made.get());
-    try (IntPointer value = new IntPointer(1L)) {
-      value.put(key.transB ? cublas.CUBLAS_OP_T : cublas.CUBLAS_OP_N);
-      set(plan.operation, cublas.CUBLASLT_MATMUL_DESC_TRANSA, value, Integer.BYTES);
-      value.put(key.transA ? cublas.CUBLAS_OP_T : cublas.CUBLAS_OP_N);
-      set(plan.operation, cublas.CUBLASLT_MATMUL_DESC_TRANSB, value, Integer.BYTES);
-      value.put(key.epilogue);
-      set(plan.operation, cublas.CUBLASLT_MATMUL_DESC_EPILOGUE, value, Integer.BYTES);
-    }
-    // A stored row-major matrix of r rows and c columns is column-major with c rows and r columns.
-    plan.a =
-        layout(
-            type,
-            key.transA ? key.m : key.k,
-            key.transA ? key.k : key.m,
-            key.lda,
-            key.batch,
-            key.strideA);
-    plan.b =
-        layout(
-            type,
-            key.transB ? key.k : key.n,
-            key.transB ? key.n : key.k,
-            key.ldb,
-            key.batch,
-            key.strideB);
-    plan.c = layout(type, key.n, key.m, key.ldc, key.batch, key.strideC);
-    return plan;
-  }
-
-  private cublasLtMatrixLayoutOpaque_t layout(
-      int type, long rows, long columns, long leading, int batch, long stride) {
-    PointerPointer<Pointer> made = new PointerPointer<>(1L);
-    check(
-        cublas.cublasLtMatrixLayoutCreate(made, type, rows, columns, leading),
-        "cublasLtMatrixLayoutCreate");
-    cublasLtMatrixLayoutOpaque_t layout = new cublasLtMatrixLayoutOpaque_t(made.get());
-    if (batch > 1) {
-      try (IntPointer count = new IntPointer(1L);
-          LongPointer distance = new LongPointer(1L)) {
-        count.put(batch);
-        distance.put(stride);
-        check(
-            cublas.cublasLtMatrixLayoutSetAttribute(
-                layout, cublas.CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, count, Integer.BYTES),
-            "batch count");
-        check(
-            cublas.cublasLtMatrixLayoutSetAttribute(
-                layout, cublas.CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, distance, Long.BYTES),
-            "batch stride");
-      }
-    }
-    return layout;
-  }
-
-  private void choose(Plan plan, Key key, Operands operands) {
+  private void choose(CublasLtPlan plan, Operands operands) {
+    Key key = plan.key;
     String kept = choices.get(key.text());
-    List<cublasLtMatmulAlgo_t> advised = advised(plan, key, kept == null && !tune ? 1 : PROPOSALS);
+    List<cublasLtMatmulAlgo_t> advised = advised(plan, kept == null && !tune ? 1 : PROPOSALS);
     if (advised.isEmpty()) {
       plan.refused = true;
       return;
@@ -401,7 +294,7 @@ final class CublasLtProducts implements Products {
       }
     }
     if (kept == null && tune) {
-      plan.rank = fastest(plan, key, advised, operands);
+      plan.rank = fastest(plan, advised, operands);
       choices.put(key.text(), text(advised.get(plan.rank)));
     }
     plan.algorithm = advised.get(plan.rank);
@@ -421,19 +314,19 @@ final class CublasLtProducts implements Products {
    * host's, around a burst of calls between two waits: a burst of short kernels is bound by its
    * launches whichever clock looks on, and of long ones the waits are a small part.
    */
-  private int fastest(Plan plan, Key key, List<cublasLtMatmulAlgo_t> advised, Operands operands) {
-    long elements = (key.batch - 1) * key.strideC + (long) key.m * key.ldc;
+  private int fastest(CublasLtPlan plan, List<cublasLtMatmulAlgo_t> advised, Operands operands) {
+    Key key = plan.key;
+    long elements = (key.batch() - 1) * key.strideC() + (long) key.m() * key.ldc();
     DeviceBuffer result;
     try {
-      result = memory.scratch(elements * key.dtype.bytes());
+      result = memory.scratch(elements * key.dtype().bytes());
     } catch (OutOfMemoryException e) {
       LOG.warn("no memory to tune {}: the library's first advice is taken", key.text());
       return 0;
     }
     try {
-      Operands elsewhere = new Operands(operands.a, operands.b, result.address());
-      alpha.put(1f);
-      beta.put(0f);
+      Operands elsewhere = new Operands(operands.a(), operands.b(), result.address());
+      call.factors(1, 0);
       int best = 0;
       double least = Double.POSITIVE_INFINITY;
       for (int i = 0; i < advised.size(); i++) {
@@ -450,7 +343,7 @@ final class CublasLtProducts implements Products {
   }
 
   /** Of one product, the best of some rounds; infinite for an algorithm that fails. */
-  private double seconds(Plan plan, cublasLtMatmulAlgo_t algorithm, Operands at) {
+  private double seconds(CublasLtPlan plan, cublasLtMatmulAlgo_t algorithm, Operands at) {
     if (run(plan, algorithm, at) != 0) {
       return Double.POSITIVE_INFINITY;
     }
@@ -472,15 +365,28 @@ final class CublasLtProducts implements Products {
     List<Integer> found = new ArrayList<>();
     plans.forEach(
         (key, plan) -> {
-          if (key.m == m && key.n == n && key.k == k) {
+          if (key.m() == m && key.n() == n && key.k() == k) {
             found.add(plan.rank);
           }
         });
     return found;
   }
 
+  /** Epilogues that shapes (m, n, k) of a type were computed with, for tests. */
+  List<Integer> epilogues(int m, int n, int k, DType dtype) {
+    List<Integer> found = new ArrayList<>();
+    plans.forEach(
+        (key, plan) -> {
+          boolean same = key.m() == m && key.n() == n && key.k() == k && key.dtype() == dtype;
+          if (same && !plan.refused) {
+            found.add(key.epilogue());
+          }
+        });
+    return found;
+  }
+
   /** What the library advises, best first; nothing where it has no algorithm. */
-  private List<cublasLtMatmulAlgo_t> advised(Plan plan, Key key, int wanted) {
+  private List<cublasLtMatmulAlgo_t> advised(CublasLtPlan plan, int wanted) {
     PointerPointer<Pointer> made = new PointerPointer<>(1L);
     check(cublas.cublasLtMatmulPreferenceCreate(made), "cublasLtMatmulPreferenceCreate");
     cublasLtMatmulPreferenceOpaque_t preference = new cublasLtMatmulPreferenceOpaque_t(made.get());
@@ -491,7 +397,7 @@ final class CublasLtProducts implements Products {
           cublas.cublasLtMatmulPreferenceSetAttribute(
               preference, cublas.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, bytes, Long.BYTES),
           "workspace preference");
-      alignment.put(key.alignment);
+      alignment.put(plan.key.alignment());
       for (int operand :
           new int[] {
             cublas.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
@@ -509,7 +415,7 @@ final class CublasLtProducts implements Products {
       try (cublasLtMatmulHeuristicResult_t results = new cublasLtMatmulHeuristicResult_t(wanted)) {
         int code =
             cublas.cublasLtMatmulAlgoGetHeuristic(
-                handle,
+                call.handle(),
                 plan.operation,
                 plan.b,
                 plan.a,
@@ -522,7 +428,7 @@ final class CublasLtProducts implements Products {
         if (code == cublas.CUBLAS_STATUS_NOT_SUPPORTED) {
           return advised;
         }
-        check(code, "cublasLtMatmulAlgoGetHeuristic " + key);
+        check(code, "cublasLtMatmulAlgoGetHeuristic " + plan.key);
         for (int i = 0; i < found[0]; i++) {
           cublasLtMatmulHeuristicResult_t result = results.getPointer(i);
           if (result.state() == cublas.CUBLAS_STATUS_SUCCESS) {
@@ -544,32 +450,12 @@ final class CublasLtProducts implements Products {
     return copy;
   }
 
-  private static void set(
-      cublasLtMatmulDescOpaque_t operation, int attribute, Pointer value, long bytes) {
-    check(
-        cublas.cublasLtMatmulDescSetAttribute(operation, attribute, value, bytes),
-        "cublasLtMatmulDescSetAttribute " + attribute);
-  }
-
-  private static void check(int code, String call) {
-    if (code != 0) {
-      throw new IllegalStateException(
-          call + " failed: " + cublas.cublasLtGetStatusString(code).getString());
-    }
-  }
-
   @Override
   public void close() {
     driver.synchronize();
-    for (Plan plan : plans.values()) {
-      check(cublas.cublasLtMatmulDescDestroy(plan.operation), "cublasLtMatmulDescDestroy");
-      for (cublasLtMatrixLayoutOpaque_t layout :
-          new cublasLtMatrixLayoutOpaque_t[] {plan.a, plan.b, plan.c}) {
-        check(cublas.cublasLtMatrixLayoutDestroy(layout), "cublasLtMatrixLayoutDestroy");
-      }
-    }
+    plans.values().forEach(CublasLtPlan::close);
     plans.clear();
-    Driver.check(cudart.cuMemFree(workspace), "cuMemFree of cuBLASLt's workspace");
-    check(cublas.cublasLtDestroy(handle), "cublasLtDestroy");
+    Driver.check(cudart.cuMemFree(call.workspace().address()), "cuMemFree of cuBLASLt's workspace");
+    check(cublas.cublasLtDestroy(call.handle()), "cublasLtDestroy");
   }
 }

@@ -240,6 +240,13 @@ public final class CudaBackend implements Backend {
   }
 
   @Override
+  public void gemmBackwardActivation(Gemm spec, Array a, Array b, Array preActivation, Array c) {
+    if (c.size() > 0 && !products.gemmBackwardActivation(spec, a, b, preActivation, c)) {
+      Backend.super.gemmBackwardActivation(spec, a, b, preActivation, c);
+    }
+  }
+
+  @Override
   public void linearBackwardWeight(
       int rows, int in, int out, Array x, Array dy, Array dWeight, Array dBias) {
     Gemm spec = Gemm.of(out, in, rows, true, false);

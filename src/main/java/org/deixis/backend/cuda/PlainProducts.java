@@ -57,6 +57,11 @@ final class PlainProducts implements Products {
   }
 
   @Override
+  public boolean gemmBackwardActivation(Gemm s, Array a, Array b, Array preActivation, Array c) {
+    return false;
+  }
+
+  @Override
   public void close() {
     // kernels belong to the backend
   }

@@ -16,6 +16,13 @@ interface Products extends AutoCloseable {
    */
   boolean gemmWithSums(Gemm spec, Array a, Array b, Array c, Array sums);
 
+  /**
+   * As {@link org.deixis.backend.Backend#gemmBackwardActivation}.
+   *
+   * @return false, with nothing written, where the product cannot do it for these operands
+   */
+  boolean gemmBackwardActivation(Gemm spec, Array a, Array b, Array preActivation, Array c);
+
   @Override
   void close();
 }

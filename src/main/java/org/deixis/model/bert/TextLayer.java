@@ -54,8 +54,7 @@ final class TextLayer extends Module {
     try (Scope scope = Scope.open()) {
       Tensor gathered = within("attention", () -> attend(x, mask));
       Tensor middle = attendedNorm.forward(dropout.forward(gathered), x)[1];
-      Tensor fed =
-          within("intermediate", () -> outer.forward(inner.forward(middle, Activation.GELU)));
+      Tensor fed = within("intermediate", () -> inner.forward(middle, Activation.GELU, outer));
       return outerNorm.forward(dropout.forward(fed), middle)[1].keep(scope);
     }
   }

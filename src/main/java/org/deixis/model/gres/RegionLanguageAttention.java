@@ -29,7 +29,6 @@ public final class RegionLanguageAttention extends Module {
     Tensor among = within("self_attn", () -> self.self(regions, null));
     Tensor read = within("cross_attn", () -> cross.cross(regions, words, mask));
     return within(
-        "mlp",
-        () -> outer.forward(inner.forward(Tensor.concat(regions, among, read), Activation.GELU)));
+        "mlp", () -> inner.forward(Tensor.concat(regions, among, read), Activation.GELU, outer));
   }
 }

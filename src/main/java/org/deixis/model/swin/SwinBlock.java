@@ -88,7 +88,7 @@ final class SwinBlock extends Module {
       Tensor attended = within("attn", () -> attend(normed, windows, rows));
       Tensor skip = stream;
       Tensor[] both = within("norm2", () -> norm2.forward(dropPath.forward(attended), skip));
-      Tensor mlp = within("mlp", () -> fc2.forward(fc1.forward(both[1], Activation.GELU)));
+      Tensor mlp = within("mlp", () -> fc1.forward(both[1], Activation.GELU, fc2));
       return new Tensor[] {both[0].keep(scope), dropPath.forward(mlp).keep(scope)};
     }
   }

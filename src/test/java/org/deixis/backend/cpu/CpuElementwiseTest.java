@@ -11,7 +11,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 class CpuElementwiseTest {
   private static final int[] SIZES = {1, 7, 49, 1024, 4099, 50_021, 300_000};
 
-  private static double value(Unary kind, double x) {
+  static double value(Unary kind, double x) {
     return switch (kind) {
       case GELU -> CpuGemmTest.gelu(x);
       case GELU_TANH -> 0.5 * x * (1 + Math.tanh(inner(x)));
@@ -27,7 +27,7 @@ class CpuElementwiseTest {
     return Math.sqrt(2 / Math.PI) * (x + 0.044715 * x * x * x);
   }
 
-  private static double slope(Unary kind, double x) {
+  static double slope(Unary kind, double x) {
     double y = value(kind, x);
     return switch (kind) {
       case GELU ->

@@ -18,12 +18,8 @@ class CpuGemmTest {
     return x * 0.5 * (1 + Functions.erf(x / Math.sqrt(2)));
   }
 
-  private static double apply(Activation activation, double x) {
-    return switch (activation) {
-      case NONE -> x;
-      case RELU -> Math.max(0, x);
-      case GELU -> gelu(x);
-    };
+  static double apply(Activation activation, double x) {
+    return activation == Activation.NONE ? x : CpuElementwiseTest.value(activation.unary(), x);
   }
 
   /** Extent of an operand in elements, its last row not padded. */
@@ -148,7 +144,7 @@ class CpuGemmTest {
         long strideA = t.below(4) == 0 ? 0 : (long) lda * (transA ? k : m) + t.below(9);
         long strideB = t.below(4) == 0 ? 0 : (long) ldb * (transB ? n : k) + t.below(9);
         long strideC = (long) ldc * m + t.below(9);
-        Activation activation = Activation.values()[t.below(3)];
+        Activation activation = Activation.values()[t.below(Activation.values().length)];
         boolean plain = t.below(2) == 0;
         Gemm s =
             new Gemm(
@@ -215,6 +211,45 @@ class CpuGemmTest {
               Activation.NONE);
       checkScattered(t, back);
     }
+  }
+
+  /**
+   * What goes back through a product and an activation: few rows and many, rows that are padded.
+   */
+  @ParameterizedTest
+  @ValueSource(ints = {1, 3})
+  void backwardThroughAnActivation(int threads) {
+    int[][] sizes = {{1, 1, 1}, {3, 5, 7}, {200, 96, 24}, {1031, 33, 48}, {2, 3000, 64}, {0, 3, 4}};
+    try (CpuArrays t = new CpuArrays(threads)) {
+      for (int[] q : sizes) {
+        for (Activation activation : Activation.values()) {
+          if (activation != Activation.NONE) {
+            checkBackward(t, Gemm.of(q[0], q[1], q[2], false, false).activated(activation));
+          }
+        }
+      }
+    }
+  }
+
+  private static void checkBackward(CpuArrays t, Gemm s) {
+    double[] dy = t.gaussian((long) s.m() * s.k());
+    double[] w = t.gaussian((long) s.k() * s.n());
+    double[] argument = t.gaussian((long) s.m() * s.n());
+    double[] expected = new double[s.m() * s.n()];
+    double[] bound = new double[s.m() * s.n()];
+    for (int i = 0; i < expected.length; i++) {
+      double slope = CpuElementwiseTest.slope(s.activation().unary(), argument[i]);
+      for (int k = 0; k < s.k(); k++) {
+        double term = dy[i / s.n() * s.k() + k] * w[k * s.n() + i % s.n()];
+        expected[i] += term * slope;
+        bound[i] += Math.abs(term);
+      }
+    }
+    Array c = t.empty(s.m(), s.n());
+    t.backend.gemmBackwardActivation(
+        s, t.of(dy, s.m(), s.k()), t.of(w, s.k(), s.n()), t.of(argument, s.m(), s.n()), c);
+    t.check("back through " + s, expected, bound, c, TOLERANCE);
+    t.clear();
   }
 
   /** Like {@link #check}, for results whose matrices interleave: every element is written once. */
