@@ -29,16 +29,20 @@ public final class FeedForward {
     Check.that(
         x.shape().rank() >= 1
             && weight1.shape().rank() == 2
-            && weight2.shape().rank() == 2
             && x.shape().dim(-1) == weight1.shape().dim(1)
-            && weight1.shape().dim(0) == weight2.shape().dim(1)
-            && Linear.fits(bias1, weight1)
-            && Linear.fits(bias2, weight2),
+            && Linear.fits(bias1, weight1),
         NAME,
-        "x (…, in), weights (hidden, in) and (out, hidden) and biases (hidden) and (out) must agree",
+        "x (…, in), the first weight (hidden, in) and its bias (hidden) must agree",
         x,
         weight1,
-        bias1,
+        bias1);
+    Check.that(
+        weight2.shape().rank() == 2
+            && weight1.shape().dim(0) == weight2.shape().dim(1)
+            && Linear.fits(bias2, weight2),
+        NAME,
+        "the first weight (hidden, in), the second (out, hidden) and its bias (out) must agree",
+        weight1,
         weight2,
         bias2);
     Check.that(activation != Activation.NONE, NAME, "there must be an activation", x);
