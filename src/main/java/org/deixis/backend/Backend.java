@@ -179,9 +179,10 @@ public interface Backend extends AutoCloseable {
   void gemm(Gemm spec, Array a, Array b, Array bias, Array preActivation, Array c);
 
   /**
-   * What goes back through a product and the activation before it: C = (op(A) op(B)) ⊙
-   * activation′(preActivation), {@code preActivation} like c and no alias of it, beta 0. Only for
-   * activations whose derivative needs their argument alone, which all of {@link Activation} are.
+   * What goes back through a product and the activation before it, at one go where the device can:
+   * C = (op(A) op(B)) ⊙ activation′(preActivation), {@code preActivation} like c and no alias of
+   * it, beta 0. Only for activations whose derivative needs their argument alone, which all of
+   * {@link Activation} are.
    */
   default void gemmBackwardActivation(Gemm spec, Array a, Array b, Array preActivation, Array c) {
     gemm(spec.activated(Activation.NONE), a, b, null, null, c);

@@ -220,11 +220,6 @@ public final class CpuBackend implements Backend {
   }
 
   @Override
-  public void gemmBackwardActivation(Gemm spec, Array a, Array b, Array preActivation, Array c) {
-    gemm.gemmBackwardActivation(spec, a, b, preActivation, c);
-  }
-
-  @Override
   public void linearBackwardWeight(
       int rows, int in, int out, Array x, Array dy, Array dWeight, Array dBias) {
     linear.backwardWeight(rows, in, out, x, dy, dWeight, dBias);

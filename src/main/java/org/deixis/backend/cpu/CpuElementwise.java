@@ -99,8 +99,7 @@ final class CpuElementwise {
                 to + 4 * first));
   }
 
-  /** dx = dy · f'(x), dx may alias dy; {@code data} is x, or y = f(x) for algorithms by result. */
-  static void backward(
+  private static void backward(
       Dnnl d, int algorithm, boolean byResult, long n, long data, long dy, long dx) {
     d.key(Dnnl.ELTWISE_BACKWARD).add(algorithm).add(n);
     Dnnl.Kernel kernel = d.find();

@@ -42,43 +42,20 @@ final class CpuGemm {
     }
     long result = Native.floats(c);
     long biasAddress = bias == null ? 0 : Native.floats(bias);
-    if (preActivation == null) {
-      split(spec, Native.floats(a), Native.floats(b), biasAddress, result);
+    if (preActivation == null || spec.activation() == Activation.NONE) {
+      if (preActivation != null) {
+        throw new IllegalStateException("a product without activation keeps no argument of it");
+      }
+      split(spec, Native.floats(a), Native.floats(b), biasAddress, 0, result);
       return;
     }
-    if (spec.activation() == Activation.NONE) {
-      throw new IllegalStateException("a product without activation keeps no argument of it");
-    }
-    long pre = Native.floats(preActivation);
-    int algorithm = CpuElementwise.algorithm(spec.activation().unary());
     split(
-        spec.activated(Activation.NONE),
+        spec,
         Native.floats(a),
         Native.floats(b),
         biasAddress,
-        pre,
-        (d, n, at) -> CpuElementwise.forward(d, algorithm, n, pre + at, result + at));
-  }
-
-  /** See {@link org.deixis.backend.Backend#gemmBackwardActivation}. */
-  void gemmBackwardActivation(Gemm spec, Array a, Array b, Array preActivation, Array c) {
-    long pre = Native.floats(preActivation);
-    long result = Native.floats(c);
-    int algorithm = CpuElementwise.algorithm(spec.activation().unary());
-    split(
-        spec.activated(Activation.NONE),
-        Native.floats(a),
-        Native.floats(b),
-        0,
-        result,
-        (d, n, at) ->
-            CpuElementwise.backward(d, algorithm, false, n, pre + at, result + at, result + at));
-  }
-
-  /** What is done to the elements of a product while they are in a thread's caches. */
-  private interface Following {
-    /** For {@code n} adjacent elements, {@code at} bytes behind the first. */
-    void run(Dnnl d, long n, long at);
+        Native.floats(preActivation),
+        result);
   }
 
   /**
@@ -95,20 +72,19 @@ final class CpuGemm {
       withoutProduct(spec, bias, c);
       return;
     }
-    block(Dnnl.here(), spec, spec.batch(), spec.m(), spec.n(), a, b, bias, c);
+    block(Dnnl.here(), spec, spec.batch(), spec.m(), spec.n(), spec.activation(), a, b, bias, c);
   }
 
-  void split(Gemm spec, long a, long b, long bias, long c) {
-    split(spec, a, b, bias, c, null);
-  }
-
-  private void split(Gemm spec, long a, long b, long bias, long c, Following following) {
+  void split(Gemm spec, long a, long b, long bias, long pre, long c) {
     if (spec.batch() == 0 || spec.m() == 0 || spec.n() == 0) {
       return;
     }
     if (spec.k() == 0 || spec.alpha() == 0) {
-      withoutProduct(spec, bias, c);
-      follow(following, Dnnl.here(), spec, spec.batch(), spec.m(), spec.n(), 0);
+      withoutProduct(
+          spec.activated(pre == 0 ? spec.activation() : Activation.NONE), bias, pre == 0 ? c : pre);
+      if (pre != 0) {
+        activate(Dnnl.here(), spec, spec.batch(), spec.m(), spec.n(), pre, c);
+      }
       return;
     }
     int threads = pool.threads();
@@ -127,7 +103,7 @@ final class CpuGemm {
     // The longer side is cut first: what every block reads again is then the shorter operand.
     while (pieces > 1) {
       boolean across =
-          following != null
+          pre != 0
               ? spec.m() / (2 * rows) >= WHOLE
               : (long) spec.m() * columns >= (long) spec.n() * rows && spec.m() / (2 * rows) >= 8;
       if (across) {
@@ -165,8 +141,14 @@ final class CpuGemm {
                           + (spec.transB() ? (long) column * spec.ldb() : column));
           long blockBias = bias == 0 ? 0 : bias + 4L * column;
           Dnnl d = Dnnl.here();
-          block(d, spec, count, m, n, blockA, blockB, blockBias, c + 4 * offset);
-          follow(following, d, spec, count, m, n, 4 * offset);
+          if (pre == 0) {
+            block(
+                d, spec, count, m, n, spec.activation(), blockA, blockB, blockBias, c + 4 * offset);
+          } else {
+            block(
+                d, spec, count, m, n, Activation.NONE, blockA, blockB, blockBias, pre + 4 * offset);
+            activate(d, spec, count, m, n, pre + 4 * offset, c + 4 * offset);
+          }
         });
   }
 
@@ -177,7 +159,16 @@ final class CpuGemm {
 
   /** One call of oneDNN. */
   private static void block(
-      Dnnl d, Gemm s, int batch, int m, int n, long a, long b, long bias, long c) {
+      Dnnl d,
+      Gemm s,
+      int batch,
+      int m,
+      int n,
+      Activation activation,
+      long a,
+      long b,
+      long bias,
+      long c) {
     if (batch > 1 && (s.strideA() == 0 && s.strideB() == 0 || s.k() == 1)) {
       // oneDNN repeats one operand over the batch, not both; and with k = 1 version 3.11 takes the
       // second operand's batch stride for n, whatever it is.
@@ -188,6 +179,7 @@ final class CpuGemm {
             1,
             m,
             n,
+            activation,
             a + 4 * i * s.strideA(),
             b + 4 * i * s.strideB(),
             bias,
@@ -212,7 +204,7 @@ final class CpuGemm {
             (s.transA() ? 1 : 0)
                 | (s.transB() ? 2 : 0)
                 | (bias != 0 ? 4 : 0)
-                | s.activation().ordinal() << 3)
+                | activation.ordinal() << 3)
         .add(s.alpha())
         .add(s.beta());
     if (batch > 1) {
@@ -220,7 +212,7 @@ final class CpuGemm {
     }
     Dnnl.Kernel kernel = d.find();
     if (kernel == null) {
-      kernel = build(d, s, batch, m, n, bias != 0);
+      kernel = build(d, s, batch, m, n, activation, bias != 0);
     }
     kernel.set(0, a).set(1, b).set(2, c);
     if (bias != 0) {
@@ -229,7 +221,8 @@ final class CpuGemm {
     kernel.run();
   }
 
-  private static Dnnl.Kernel build(Dnnl d, Gemm s, int batch, int m, int n, boolean bias) {
+  private static Dnnl.Kernel build(
+      Dnnl d, Gemm s, int batch, int m, int n, Activation activation, boolean bias) {
     try (DnnlBuilder builder = new DnnlBuilder(d)) {
       boolean stacked = batch > 1;
       long k = s.k();
@@ -244,8 +237,8 @@ final class CpuGemm {
       if (s.alpha() != 1) {
         builder.thenEltwise(dnnl_eltwise_linear, s.alpha(), 0);
       }
-      if (s.activation() != Activation.NONE) {
-        builder.thenEltwise(CpuElementwise.algorithm(s.activation().unary()), 0, 0);
+      if (activation != Activation.NONE) {
+        builder.thenEltwise(CpuElementwise.algorithm(activation.unary()), 0, 0);
       }
       if (s.beta() != 0) {
         builder.thenSum(s.beta());
@@ -281,15 +274,16 @@ final class CpuGemm {
         new long[] {stride == 0 ? storedRows * leading : stride, down, right});
   }
 
-  private static void follow(
-      Following following, Dnnl d, Gemm s, int batch, int m, int n, long at) {
-    for (int i = 0; i < batch && following != null; i++) {
-      long offset = at + 4 * i * s.strideC();
+  private static void activate(Dnnl d, Gemm s, int batch, int m, int n, long pre, long c) {
+    int algorithm = CpuElementwise.algorithm(s.activation().unary());
+    for (int i = 0; i < batch; i++) {
+      long offset = 4 * i * s.strideC();
       if (n == s.ldc()) {
-        following.run(d, (long) m * n, offset);
+        CpuElementwise.forward(d, algorithm, (long) m * n, pre + offset, c + offset);
       } else {
         for (int row = 0; row < m; row++) {
-          following.run(d, n, offset + 4L * row * s.ldc());
+          long start = offset + 4L * row * s.ldc();
+          CpuElementwise.forward(d, algorithm, n, pre + start, c + start);
         }
       }
     }
@@ -318,6 +312,6 @@ final class CpuGemm {
             0,
             s.strideC(),
             s.activation());
-    block(d, one, s.batch(), s.m(), s.n(), zeros, zeros, bias, c);
+    block(d, one, s.batch(), s.m(), s.n(), s.activation(), zeros, zeros, bias, c);
   }
 }

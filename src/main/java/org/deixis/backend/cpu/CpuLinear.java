@@ -50,7 +50,7 @@ final class CpuLinear {
     long bias = dBias == null ? 0 : Native.floats(dBias);
     int parts = parts(rows, in, out);
     if (parts < LEAST || in == 0 || out == 0) {
-      gemm.split(Gemm.of(out, in, rows, true, false), gradient, from, 0, weight);
+      gemm.split(Gemm.of(out, in, rows, true, false), gradient, from, 0, 0, weight);
       if (bias != 0) {
         reduce.columnSums(rows, out, gradient, bias);
       }
