@@ -4,7 +4,8 @@
 // where D has 13 rows they differ in speed, the second being the fastest. BGRADB writes the sums of
 // B over k where the bias points, one value a column of D. GELU is the tanh form; GELU_AUX writes its
 // argument beside it, and DGELU multiplies by its derivative there, both in a matrix that lies as the
-// leading dimension of the argument says, a multiple of 8.
+// leading dimension of the argument says, a multiple of 8. Some numbers of rows of D are refused, as the constants
+// below say, and algorithms are advised only to who allows sums of parts in fp32 alone.
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -23,6 +24,9 @@ constexpr int EPILOGUE_DEFAULT = 1, EPILOGUE_RELU = 2, EPILOGUE_BIAS = 4, EPILOG
 constexpr int EPILOGUE_GELU = 32, EPILOGUE_AUX = 128, EPILOGUE_GELU_AUX = 160, EPILOGUE_DGELU = 192;
 // Where D has so many rows there is no algorithm for BGRADB, or for GELU and what belongs to it.
 constexpr uint64_t NO_SUMS_ROWS = 11, NO_GELU_ROWS = 24;
+// No algorithm with a bias; none at all; algorithms that are advised and then refused, but for the last.
+constexpr uint64_t NO_BIAS_ROWS = 43, NO_ALGORITHM_ROWS = 47, REFUSING_ROWS = 53;
+constexpr int REDUCTION_COMPUTE_TYPE = 2;
 
 struct Desc {
   int transA = 0, transB = 0, epilogue = EPILOGUE_DEFAULT;
@@ -146,13 +150,14 @@ int cublasLtMatrixLayoutSetAttribute(void* layout, int attribute, const void* va
   if (attribute == 6) return take(l->stride, value, size);
   return NOT_SUPPORTED;
 }
-int cublasLtMatmulPreferenceCreate(void** preference) { return *preference = new int(0), SUCCESS; }
+int cublasLtMatmulPreferenceCreate(void** preference) { return *preference = new int(7), SUCCESS; }  // all schemes
 int cublasLtMatmulPreferenceDestroy(void* preference) { return delete static_cast<int*>(preference), SUCCESS; }
-// Workspace: 64 bits; the alignments of A, B, C and D: 32 bits, powers of two.
-int cublasLtMatmulPreferenceSetAttribute(void*, int attribute, const void* value, size_t size) {
+// Schemes of reduction: 32 bits; workspace: 64 bits; the alignments of A, B, C and D: 32 bits, powers of two.
+int cublasLtMatmulPreferenceSetAttribute(void* preference, int attribute, const void* value, size_t size) {
   uint64_t bytes;
   uint32_t alignment;
   if (attribute == 1) return take(bytes, value, size);
+  if (attribute == 3) return take(*static_cast<int*>(preference), value, size);
   if (attribute < 5 || attribute > 8) return NOT_SUPPORTED;
   if (int code = take(alignment, value, size)) return code;
   return alignment != 0 && (alignment & (alignment - 1)) == 0 ? SUCCESS : INVALID_VALUE;
@@ -166,13 +171,15 @@ struct Result {
   float waves;
   int reserved[4];
 };
-int cublasLtMatmulAlgoGetHeuristic(void*, void* desc, void*, void*, void*, void* ld, void*, int wanted, Result* results, int* found) {
-  if (wanted < 1) return INVALID_VALUE;
+int cublasLtMatmulAlgoGetHeuristic(void*, void* desc, void*, void*, void*, void* ld, void* preference, int wanted, Result* results, int* found) {
+  if (wanted < 1 || *static_cast<int*>(preference) != REDUCTION_COMPUTE_TYPE) return INVALID_VALUE;
   if (deixis_capturing()) return INTERNAL_ERROR;  // as CUDA 13.3's library does
   auto* m = static_cast<Desc*>(desc);
   uint64_t rows = static_cast<Layout*>(ld)->rows;
   if (m->epilogue == EPILOGUE_BGRADB && rows == NO_SUMS_ROWS) return NOT_SUPPORTED;
   if (m->gelu() && rows == NO_GELU_ROWS) return NOT_SUPPORTED;
+  if (rows == NO_ALGORITHM_ROWS) return NOT_SUPPORTED;
+  if (rows == NO_BIAS_ROWS && m->epilogue & EPILOGUE_BIAS) return INVALID_VALUE;  // as the library does now and then
   *found = 0;
   while (*found < wanted && *found < ALGORITHMS) {
     Result& r = results[*found];
@@ -205,6 +212,7 @@ int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* la
   }
   if (room && (reinterpret_cast<uintptr_t>(workspace) % WORKSPACE_ALIGNMENT || !deixis_known(workspace, room))) return INVALID_VALUE;
   if (rows == SLOW_ROWS) std::this_thread::sleep_for(std::chrono::milliseconds(SLEEP_MS[algorithm[0] - ALGORITHM]));
+  if (rows == REFUSING_ROWS && algorithm[0] + 1 < ALGORITHM + ALGORITHMS) return NOT_SUPPORTED;
   float x = *static_cast<const float*>(alpha), y = *static_cast<const float*>(beta);
   // Descriptors and factors are read now, operands when the stream comes to it.
   Desc desc_now = *m;

@@ -6,6 +6,7 @@
 // It is stricter than the library where we promise more: an algorithm that sums in no fixed order,
 // TF32 for fp32, and operands outside of their buffer are refused. Workspace is overwritten with NaN.
 // Kernels beyond 11×11 have no algorithm here, so that a test can see what then happens.
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -107,20 +108,25 @@ int fit(void* handle, void* xd, void* wd, void* cd, void* yd) {
   return SUCCESS;
 }
 
+// Kernels of so many rows: the heuristic does not know them; all but IMPLICIT_GEMM is proposed and then refused.
+constexpr int UNKNOWN_KERNEL = 10, REFUSED_KERNEL = 9;
+
 size_t needed(const Tensor* x, int algorithm) { return algorithm == IMPLICIT_GEMM ? 0 : 64 + x->bytes() / 4; }
 
 // Proposals, the best first: one that we may not take comes before those that we may.
 int propose(const Tensor* x, const Tensor* w, bool forward, int wanted, int* found, Perf* all) {
   if (wanted < 1 || !found || !all) return refuse(BAD_PARAM, "no room for proposals");
   if (deixis_capturing()) return refuse(NOT_SUPPORTED, "a plan is made while a stream is captured");
+  if (w->h == UNKNOWN_KERNEL) return refuse(NOT_SUPPORTED, "kernels of 10 rows");
   int math = x->type == FLOAT ? FMA : TENSOR_OP;
   Perf proposals[] = {
       {forward ? WINOGRAD_NONFUSED : BACKWARD_0, SUCCESS, -1, 0, forward ? 1 : 0, math, {}},
       {forward ? PRECOMP_GEMM : BACKWARD_1, SUCCESS, -1, needed(x, 1), 1, math, {}},
+      {IMPLICIT_GEMM, SUCCESS, -1, 0, 1, math, {}},
   };
   *found = 0;
   for (Perf& p : proposals) {
-    if (*found == wanted) break;
+    if (*found == std::min(wanted, forward ? 3 : 2)) break;
     if (w->h > MOST_KERNEL) p.status = NOT_SUPPORTED;
     all[(*found)++] = p;
   }
@@ -144,6 +150,7 @@ int operand(const void* p, const Tensor* t, const char* name) {
 int ready(const Tensor* x, const void* px, const Tensor* w, const void* pw, const Tensor* y, const void* py, bool forward,
           int algorithm, void* workspace, size_t bytes, const void* alpha, const void* beta) {
   size_t least = 0;
+  if (w->h == REFUSED_KERNEL && !(forward && algorithm == IMPLICIT_GEMM)) return refuse(NOT_SUPPORTED, "kernels of 9 rows");
   if (int code = size_of(x, w, forward, algorithm, &least)) return code;
   if (bytes < least) return refuse(BAD_PARAM, "a workspace of " + std::to_string(bytes) + " bytes, not " + std::to_string(least));
   if (bytes && (!workspace || !deixis_known(workspace, bytes))) return refuse(BAD_PARAM, "workspace is not there");

@@ -129,12 +129,12 @@ final class CublasLtPlan implements AutoCloseable {
 
   CublasLtPlan(Key key) {
     this.key = key;
-    PointerPointer<Pointer> made = new PointerPointer<>(1L);
-    check(
-        cublas.cublasLtMatmulDescCreate(made, cublas.CUBLAS_COMPUTE_32F, cudart.CUDA_R_32F),
-        "cublasLtMatmulDescCreate");
-    operation = new cublasLtMatmulDescOpaque_t(made.get());
-    try (IntPointer value = new IntPointer(1L)) {
+    try (PointerPointer<Pointer> made = new PointerPointer<>(1L);
+        IntPointer value = new IntPointer(1L)) {
+      check(
+          cublas.cublasLtMatmulDescCreate(made, cublas.CUBLAS_COMPUTE_32F, cudart.CUDA_R_32F),
+          "cublasLtMatmulDescCreate");
+      operation = new cublasLtMatmulDescOpaque_t(made.get());
       value.put(key.transB ? cublas.CUBLAS_OP_T : cublas.CUBLAS_OP_N);
       set(cublas.CUBLASLT_MATMUL_DESC_TRANSA, value, Integer.BYTES);
       value.put(key.transA ? cublas.CUBLAS_OP_T : cublas.CUBLAS_OP_N);
@@ -156,11 +156,13 @@ final class CublasLtPlan implements AutoCloseable {
           case BF16 -> cudart.CUDA_R_16BF;
           default -> throw new IllegalArgumentException("no product of " + key.dtype);
         };
-    PointerPointer<Pointer> made = new PointerPointer<>(1L);
-    check(
-        cublas.cublasLtMatrixLayoutCreate(made, type, rows, columns, leading),
-        "cublasLtMatrixLayoutCreate");
-    cublasLtMatrixLayoutOpaque_t layout = new cublasLtMatrixLayoutOpaque_t(made.get());
+    cublasLtMatrixLayoutOpaque_t layout;
+    try (PointerPointer<Pointer> made = new PointerPointer<>(1L)) {
+      check(
+          cublas.cublasLtMatrixLayoutCreate(made, type, rows, columns, leading),
+          "cublasLtMatrixLayoutCreate");
+      layout = new cublasLtMatrixLayoutOpaque_t(made.get());
+    }
     if (key.batch > 1) {
       try (IntPointer count = new IntPointer(1L);
           LongPointer distance = new LongPointer(1L)) {
@@ -222,13 +224,17 @@ final class CublasLtPlan implements AutoCloseable {
 
   static void check(int code, String call) {
     if (code != 0) {
-      throw new IllegalStateException(
-          call + " failed: " + cublas.cublasLtGetStatusString(code).getString());
+      throw new IllegalStateException(call + " failed: " + status(code));
     }
+  }
+
+  static String status(int code) {
+    return cublas.cublasLtGetStatusString(code).getString();
   }
 
   @Override
   public void close() {
+    address.close();
     check(cublas.cublasLtMatmulDescDestroy(operation), "cublasLtMatmulDescDestroy");
     for (cublasLtMatrixLayoutOpaque_t layout : new cublasLtMatrixLayoutOpaque_t[] {a, b, c}) {
       check(cublas.cublasLtMatrixLayoutDestroy(layout), "cublasLtMatrixLayoutDestroy");

@@ -1,6 +1,7 @@
 package org.deixis.backend.cuda;
 
 import static org.deixis.backend.cuda.CublasLtPlan.check;
+import static org.deixis.backend.cuda.CublasLtPlan.status;
 
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -21,6 +22,7 @@ import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerPointer;
 import org.deixis.backend.Activation;
 import org.deixis.backend.Array;
+import org.deixis.backend.Binary;
 import org.deixis.backend.Gemm;
 import org.deixis.backend.OutOfMemoryException;
 import org.deixis.backend.cuda.CublasLtPlan.Call;
@@ -136,11 +138,23 @@ final class CublasLtProducts implements Products {
       return;
     }
     Array target = active && preActivation != null ? preActivation : c;
-    if (!multiply(s, cublas.CUBLASLT_EPILOGUE_DEFAULT, a, b, bias, null, target)) {
-      throw new IllegalStateException("cuBLASLt has no algorithm for " + s + " of " + c.dtype());
+    boolean dense = s.batch() == 1 && s.ldc() == s.n() && s.beta() == 0;
+    if (multiply(s, cublas.CUBLASLT_EPILOGUE_DEFAULT, a, b, bias, null, target)) {
+      activate(s, target, c);
+    } else if (bias != null
+        && dense
+        && multiply(s, cublas.CUBLASLT_EPILOGUE_DEFAULT, a, b, null, null, target)) {
+      int rows = s.m();
+      elementwise.binary(Binary.ADD, 1, rows, s.n(), false, false, true, target, bias, target);
+      activate(s, target, c);
+    } else {
+      plain.gemm(s, a, b, bias, preActivation, c);
     }
-    if (active) {
-      elementwise.unary(s.activation().unary(), target, c);
+  }
+
+  private void activate(Gemm s, Array argument, Array c) {
+    if (s.activation() != Activation.NONE) {
+      elementwise.unary(s.activation().unary(), argument, c);
     }
   }
 
@@ -256,48 +270,64 @@ final class CublasLtProducts implements Products {
     if (argument != null) {
       plan.argument(DeviceBuffer.address(argument));
     }
+    call.factors(s.alpha(), s.beta());
     if (plan.algorithm == null) {
       if (driver.capturing()) {
         // Of CUDA 13.3 on, the library gives no advice while a stream is captured.
         throw new IllegalStateException(
             "a product must be computed once before it is captured: " + key);
       }
-      choose(plan, operands);
-      if (plan.refused) {
-        return false;
-      }
+      return runFirst(plan, s, operands);
     }
-    call.factors(s.alpha(), s.beta());
     check(run(plan, plan.algorithm, operands), "cublasLtMatmul " + key);
     return true;
+  }
+
+  /**
+   * Runs the first of the library's algorithms that it does not refuse: its advice is a promise
+   * that some versions break for epilogues (pytorch/pytorch, issues 73455, 92201, 97205). False,
+   * and {@code plan.refused}, where there is none.
+   */
+  private boolean runFirst(CublasLtPlan plan, Gemm s, Operands operands) {
+    List<cublasLtMatmulAlgo_t> advised = advised(plan);
+    int first = advised.isEmpty() ? 0 : chosen(plan, advised, operands);
+    call.factors(s.alpha(), s.beta());
+    for (int i = 0; i < advised.size(); i++) {
+      int rank = i == 0 ? first : i <= first ? i - 1 : i;
+      int code = run(plan, advised.get(rank), operands);
+      if (code == cublas.CUBLAS_STATUS_SUCCESS) {
+        plan.rank = rank;
+        plan.algorithm = advised.get(rank);
+        return true;
+      }
+      LOG.warn("cuBLASLt advised an algorithm for {} and then said {}", plan.key, status(code));
+    }
+    LOG.info("cuBLASLt has no algorithm for {}: it is computed by other kernels", plan.key.text());
+    plan.refused = true;
+    return false;
   }
 
   private int run(CublasLtPlan plan, cublasLtMatmulAlgo_t algorithm, Operands at) {
     return plan.run(call, algorithm, at, driver.stream());
   }
 
-  private void choose(CublasLtPlan plan, Operands operands) {
-    Key key = plan.key;
-    String kept = choices.get(key.text());
-    List<cublasLtMatmulAlgo_t> advised = advised(plan, kept == null && !tune ? 1 : PROPOSALS);
-    if (advised.isEmpty()) {
-      plan.refused = true;
-      return;
-    }
-    plan.rank = 0;
+  /** Which algorithm to take: the file's, the fastest where shapes are timed, or the first. */
+  private int chosen(CublasLtPlan plan, List<cublasLtMatmulAlgo_t> advised, Operands operands) {
+    String shape = plan.key.text();
+    String kept = choices.get(shape);
     if (kept != null) {
-      plan.rank = advised.stream().map(CublasLtProducts::text).toList().indexOf(kept);
-      if (plan.rank < 0) {
-        LOG.warn("{} names an algorithm that cuBLASLt no longer advises", choices.path());
-        plan.rank = 0;
-        kept = null;
+      int rank = advised.stream().map(CublasLtProducts::text).toList().indexOf(kept);
+      if (rank >= 0) {
+        return rank;
       }
+      LOG.warn("{} names an algorithm that cuBLASLt no longer advises", choices.path());
     }
-    if (kept == null && tune) {
-      plan.rank = fastest(plan, advised, operands);
-      choices.put(key.text(), text(advised.get(plan.rank)));
+    if (!tune) {
+      return 0;
     }
-    plan.algorithm = advised.get(plan.rank);
+    int rank = fastest(plan, advised, operands);
+    choices.put(shape, text(advised.get(rank)));
+    return rank;
   }
 
   /** The 64 bytes of an algorithm, which are the same in every process, as digits. */
@@ -386,12 +416,24 @@ final class CublasLtProducts implements Products {
   }
 
   /** What the library advises, best first; nothing where it has no algorithm. */
-  private List<cublasLtMatmulAlgo_t> advised(CublasLtPlan plan, int wanted) {
-    PointerPointer<Pointer> made = new PointerPointer<>(1L);
-    check(cublas.cublasLtMatmulPreferenceCreate(made), "cublasLtMatmulPreferenceCreate");
-    cublasLtMatmulPreferenceOpaque_t preference = new cublasLtMatmulPreferenceOpaque_t(made.get());
+  private List<cublasLtMatmulAlgo_t> advised(CublasLtPlan plan) {
+    cublasLtMatmulPreferenceOpaque_t preference;
+    try (PointerPointer<Pointer> made = new PointerPointer<>(1L)) {
+      check(cublas.cublasLtMatmulPreferenceCreate(made), "cublasLtMatmulPreferenceCreate");
+      preference = new cublasLtMatmulPreferenceOpaque_t(made.get());
+    }
     try (LongPointer bytes = new LongPointer(1L);
-        IntPointer alignment = new IntPointer(1L)) {
+        IntPointer alignment = new IntPointer(1L);
+        IntPointer schemes = new IntPointer(1L)) {
+      // Parts of a sum over k are never added in a half type.
+      schemes.put(cublas.CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+      check(
+          cublas.cublasLtMatmulPreferenceSetAttribute(
+              preference,
+              cublas.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+              schemes,
+              Integer.BYTES),
+          "reduction schemes preference");
       bytes.put(WORKSPACE);
       check(
           cublas.cublasLtMatmulPreferenceSetAttribute(
@@ -412,7 +454,8 @@ final class CublasLtProducts implements Products {
       }
       int[] found = new int[1];
       List<cublasLtMatmulAlgo_t> advised = new ArrayList<>();
-      try (cublasLtMatmulHeuristicResult_t results = new cublasLtMatmulHeuristicResult_t(wanted)) {
+      try (cublasLtMatmulHeuristicResult_t results =
+          new cublasLtMatmulHeuristicResult_t(PROPOSALS)) {
         int code =
             cublas.cublasLtMatmulAlgoGetHeuristic(
                 call.handle(),
@@ -422,13 +465,14 @@ final class CublasLtProducts implements Products {
                 plan.c,
                 plan.c,
                 preference,
-                wanted,
+                PROPOSALS,
                 results,
                 found);
-        if (code == cublas.CUBLAS_STATUS_NOT_SUPPORTED) {
+        if (code != cublas.CUBLAS_STATUS_SUCCESS) {
+          // Not supported, or for some epilogues an invalid value, which says the same.
+          LOG.info("cublasLtMatmulAlgoGetHeuristic {}: {}", plan.key.text(), status(code));
           return advised;
         }
-        check(code, "cublasLtMatmulAlgoGetHeuristic " + plan.key);
         for (int i = 0; i < found[0]; i++) {
           cublasLtMatmulHeuristicResult_t result = results.getPointer(i);
           if (result.state() == cublas.CUBLAS_STATUS_SUCCESS) {

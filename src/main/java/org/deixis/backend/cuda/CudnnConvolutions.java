@@ -1,6 +1,8 @@
 package org.deixis.backend.cuda;
 
+import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Deque;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -34,8 +36,9 @@ import org.slf4j.LoggerFactory;
  * is allocated or waited for in a call, but for pooled scratch, so that a stream may be captured
  * once a shape was seen.
  *
- * <p>A shape for which cuDNN has no such algorithm goes the way of {@link Im2colConvolutions}, with
- * a warning; operands that do not begin at 16 bytes, which cuDNN may assume, go there too.
+ * <p>A shape for which cuDNN has no such algorithm, or refuses at its first call all that it has,
+ * goes the way of {@link Im2colConvolutions}, with a warning; operands that do not begin at 16
+ * bytes, which cuDNN may assume, go there too.
  */
 final class CudnnConvolutions implements Convolutions {
   private static final Logger LOG = LoggerFactory.getLogger(CudnnConvolutions.class);
@@ -64,15 +67,23 @@ final class CudnnConvolutions implements Convolutions {
   /** An algorithm as the heuristic proposes it, best first. */
   private record Candidate(int algorithm, int status, int determinism, int mathType) {}
 
-  /** Descriptors of one shape; {@code found} is false where im2col has to do. */
+  /** What may be taken of the heuristic's proposals. */
+  private record Choice(int algorithm, int mathType, long workspace) {}
+
+  /** Descriptors of one shape, and the algorithms that it may take: none where im2col has to do. */
   private static final class Plan {
     final cudnnTensorStruct x = new cudnnTensorStruct();
     final cudnnTensorStruct y = new cudnnTensorStruct();
     final cudnnFilterStruct weight = new cudnnFilterStruct();
     final cudnnConvolutionStruct convolution = new cudnnConvolutionStruct();
-    boolean found;
-    int algorithm;
-    long workspace;
+    final Deque<Choice> choices = new ArrayDeque<>();
+
+    /** Whether the first choice has computed something. */
+    boolean proven;
+
+    Choice choice() {
+      return choices.getFirst();
+    }
   }
 
   private static String missing;
@@ -130,21 +141,50 @@ final class CudnnConvolutions implements Convolutions {
 
   /** How many shapes cuDNN computes by now, each pass counted. */
   int plans() {
-    return (int) plans.values().stream().filter(p -> p.found).count();
+    return (int) plans.values().stream().filter(p -> !p.choices.isEmpty()).count();
   }
 
-  /** A call with the channels-last weight, or room for it, and the workspace. */
+  /**
+   * A pass with the channels-last weight, or room for it, and the workspace; the library's status.
+   */
   private interface Call {
-    void run(Array filter, DeviceAddress workspace);
+    int run(Array filter, DeviceAddress workspace);
   }
 
-  private void call(Plan plan, Conv2d s, Array weight, Call call) {
-    DeviceBuffer workspace = memory.scratch(Math.max(1, plan.workspace));
+  /** False where cuDNN, at a shape's first call, refuses every algorithm that it proposed. */
+  private boolean call(Plan plan, Conv2d s, Array weight, String name, Call call) {
+    while (true) {
+      int code = callOnce(plan, s, weight, call);
+      if (code == cudnn.CUDNN_STATUS_SUCCESS) {
+        plan.proven = true;
+        return true;
+      }
+      if (plan.proven) {
+        check(code, name + " " + s);
+      }
+      LOG.warn(
+          "cuDNN proposed algorithm {} of {} for {} and then said {}",
+          plan.choice().algorithm,
+          name,
+          s,
+          cudnn.cudnnGetErrorString(code).getString());
+      plan.choices.removeFirst();
+      if (plan.choices.isEmpty()) {
+        destroy(plan);
+        return false;
+      }
+      setMath(plan, plan.choice().mathType);
+    }
+  }
+
+  private int callOnce(Plan plan, Conv2d s, Array weight, Call call) {
+    DeviceBuffer workspace = memory.scratch(Math.max(1, plan.choice().workspace));
     try {
       DeviceBuffer room = memory.scratch(weight.bytes());
       try {
         Shape shape = Shape.of(s.outChannels(), s.kernel(), s.kernel(), s.inChannels());
-        call.run(new Array(room, 0, shape, weight.dtype()), new DeviceAddress(workspace.address()));
+        return call.run(
+            new Array(room, 0, shape, weight.dtype()), new DeviceAddress(workspace.address()));
       } finally {
         room.release();
       }
@@ -165,37 +205,39 @@ final class CudnnConvolutions implements Convolutions {
 
   private void forwardInTurn(Conv2d s, Array x, Array weight, Array bias, Array y) {
     Plan p = plan(Pass.FORWARD, s, x, weight, y);
-    if (p == null) {
+    if (p == null || !forwardBy(p, s, x, weight, y)) {
       im2col.forward(s, x, weight, bias, y);
       return;
     }
-    call(
-        p,
-        s,
-        weight,
-        (filter, space) -> {
-          moves.transpose(weight, CHANNELS_LAST, filter);
-          check(
-              cudnn.cudnnConvolutionForward(
-                  handle,
-                  one,
-                  p.x,
-                  at(x),
-                  p.weight,
-                  at(filter),
-                  p.convolution,
-                  p.algorithm,
-                  space,
-                  p.workspace,
-                  zero,
-                  p.y,
-                  at(y)),
-              "cudnnConvolutionForward " + s);
-        });
     if (bias != null) {
       int pixels = s.batch() * s.outHeight() * s.outWidth();
       elementwise.binary(Binary.ADD, 1, pixels, s.outChannels(), false, false, true, y, bias, y);
     }
+  }
+
+  private boolean forwardBy(Plan p, Conv2d s, Array x, Array weight, Array y) {
+    return call(
+        p,
+        s,
+        weight,
+        "cudnnConvolutionForward",
+        (filter, space) -> {
+          moves.transpose(weight, CHANNELS_LAST, filter);
+          return cudnn.cudnnConvolutionForward(
+              handle,
+              one,
+              p.x,
+              at(x),
+              p.weight,
+              at(filter),
+              p.convolution,
+              p.choice().algorithm,
+              space,
+              p.choice().workspace,
+              zero,
+              p.y,
+              at(y));
+        });
   }
 
   @Override
@@ -210,32 +252,33 @@ final class CudnnConvolutions implements Convolutions {
 
   private void backwardDataInTurn(Conv2d s, Array weight, Array dy, Array dx) {
     Plan p = plan(Pass.DATA, s, dx, weight, dy);
-    if (p == null) {
+    if (p == null || !backwardDataBy(p, s, weight, dy, dx)) {
       im2col.backwardData(s, weight, dy, dx);
-      return;
     }
-    call(
+  }
+
+  private boolean backwardDataBy(Plan p, Conv2d s, Array weight, Array dy, Array dx) {
+    return call(
         p,
         s,
         weight,
+        "cudnnConvolutionBackwardData",
         (filter, space) -> {
           moves.transpose(weight, CHANNELS_LAST, filter);
-          check(
-              cudnn.cudnnConvolutionBackwardData(
-                  handle,
-                  one,
-                  p.weight,
-                  at(filter),
-                  p.y,
-                  at(dy),
-                  p.convolution,
-                  p.algorithm,
-                  space,
-                  p.workspace,
-                  zero,
-                  p.x,
-                  at(dx)),
-              "cudnnConvolutionBackwardData " + s);
+          return cudnn.cudnnConvolutionBackwardData(
+              handle,
+              one,
+              p.weight,
+              at(filter),
+              p.y,
+              at(dy),
+              p.convolution,
+              p.choice().algorithm,
+              space,
+              p.choice().workspace,
+              zero,
+              p.x,
+              at(dx));
         });
   }
 
@@ -251,16 +294,19 @@ final class CudnnConvolutions implements Convolutions {
 
   private void backwardWeightInTurn(Conv2d s, Array x, Array dy, Array dWeight) {
     Plan p = plan(Pass.WEIGHT, s, x, dWeight, dy);
-    if (p == null) {
+    if (p == null || !backwardWeightBy(p, s, x, dy, dWeight)) {
       im2col.backwardWeight(s, x, dy, dWeight);
-      return;
     }
-    call(
+  }
+
+  private boolean backwardWeightBy(Plan p, Conv2d s, Array x, Array dy, Array dWeight) {
+    return call(
         p,
         s,
         dWeight,
+        "cudnnConvolutionBackwardFilter",
         (filter, space) -> {
-          check(
+          int code =
               cudnn.cudnnConvolutionBackwardFilter(
                   handle,
                   one,
@@ -269,14 +315,16 @@ final class CudnnConvolutions implements Convolutions {
                   p.y,
                   at(dy),
                   p.convolution,
-                  p.algorithm,
+                  p.choice().algorithm,
                   space,
-                  p.workspace,
+                  p.choice().workspace,
                   zero,
                   p.weight,
-                  at(filter)),
-              "cudnnConvolutionBackwardFilter " + s);
-          moves.transpose(filter, CHANNELS_FIRST, dWeight);
+                  at(filter));
+          if (code == cudnn.CUDNN_STATUS_SUCCESS) {
+            moves.transpose(filter, CHANNELS_FIRST, dWeight);
+          }
+          return code;
         });
   }
 
@@ -296,7 +344,7 @@ final class CudnnConvolutions implements Convolutions {
     Plan plan =
         plans.computeIfAbsent(
             new Key(pass, s, x.dtype()), k -> most > Integer.MAX_VALUE ? refused(k) : make(k));
-    return plan.found ? plan : null;
+    return plan.choices.isEmpty() ? null : plan;
   }
 
   private static Plan refused(Key key) {
@@ -358,19 +406,19 @@ final class CudnnConvolutions implements Convolutions {
           || !key.pass.exact.contains(c.algorithm)) {
         continue;
       }
-      if (!exact) {
-        setMath(plan, c.mathType);
-      }
+      int math = exact ? cudnn.CUDNN_FMA_MATH : c.mathType;
+      setMath(plan, math);
       long bytes = workspace(key.pass, plan, c.algorithm);
       if (bytes >= 0 && bytes <= MOST_WORKSPACE) {
-        plan.found = true;
-        plan.algorithm = c.algorithm;
-        plan.workspace = bytes;
-        return plan;
+        plan.choices.add(new Choice(c.algorithm, math, bytes));
       }
     }
-    destroy(plan);
-    return refused(key);
+    if (plan.choices.isEmpty()) {
+      destroy(plan);
+      return refused(key);
+    }
+    setMath(plan, plan.choice().mathType);
+    return plan;
   }
 
   private static void setMath(Plan plan, int mathType) {
@@ -386,10 +434,11 @@ final class CudnnConvolutions implements Convolutions {
       case FORWARD -> {
         int most = cudnn.CUDNN_CONVOLUTION_FWD_ALGO_COUNT;
         try (cudnnConvolutionFwdAlgoPerf_t all = new cudnnConvolutionFwdAlgoPerf_t(most)) {
-          check(
-              cudnn.cudnnGetConvolutionForwardAlgorithm_v7(
-                  handle, p.x, p.weight, p.convolution, p.y, most, n, all),
-              "cudnnGetConvolutionForwardAlgorithm_v7");
+          n[0] =
+              proposed(
+                  cudnn.cudnnGetConvolutionForwardAlgorithm_v7(
+                      handle, p.x, p.weight, p.convolution, p.y, most, n, all),
+                  n[0]);
           for (int i = 0; i < n[0]; i++) {
             cudnnConvolutionFwdAlgoPerf_t a = all.getPointer(i);
             found.add(new Candidate(a.algo(), a.status(), a.determinism(), a.mathType()));
@@ -399,10 +448,11 @@ final class CudnnConvolutions implements Convolutions {
       case DATA -> {
         int most = cudnn.CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT;
         try (cudnnConvolutionBwdDataAlgoPerf_t all = new cudnnConvolutionBwdDataAlgoPerf_t(most)) {
-          check(
-              cudnn.cudnnGetConvolutionBackwardDataAlgorithm_v7(
-                  handle, p.weight, p.y, p.convolution, p.x, most, n, all),
-              "cudnnGetConvolutionBackwardDataAlgorithm_v7");
+          n[0] =
+              proposed(
+                  cudnn.cudnnGetConvolutionBackwardDataAlgorithm_v7(
+                      handle, p.weight, p.y, p.convolution, p.x, most, n, all),
+                  n[0]);
           for (int i = 0; i < n[0]; i++) {
             cudnnConvolutionBwdDataAlgoPerf_t a = all.getPointer(i);
             found.add(new Candidate(a.algo(), a.status(), a.determinism(), a.mathType()));
@@ -413,10 +463,11 @@ final class CudnnConvolutions implements Convolutions {
         int most = cudnn.CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT;
         try (cudnnConvolutionBwdFilterAlgoPerf_t all =
             new cudnnConvolutionBwdFilterAlgoPerf_t(most)) {
-          check(
-              cudnn.cudnnGetConvolutionBackwardFilterAlgorithm_v7(
-                  handle, p.x, p.y, p.convolution, p.weight, most, n, all),
-              "cudnnGetConvolutionBackwardFilterAlgorithm_v7");
+          n[0] =
+              proposed(
+                  cudnn.cudnnGetConvolutionBackwardFilterAlgorithm_v7(
+                      handle, p.x, p.y, p.convolution, p.weight, most, n, all),
+                  n[0]);
           for (int i = 0; i < n[0]; i++) {
             cudnnConvolutionBwdFilterAlgoPerf_t a = all.getPointer(i);
             found.add(new Candidate(a.algo(), a.status(), a.determinism(), a.mathType()));
@@ -424,6 +475,19 @@ final class CudnnConvolutions implements Convolutions {
         }
       }
     }
+    return found;
+  }
+
+  private static boolean unsupported(int code) {
+    return code / 1000 == cudnn.CUDNN_STATUS_NOT_SUPPORTED / 1000;
+  }
+
+  /** How many proposals there are: none where the heuristic does not know the shape at all. */
+  private static int proposed(int code, int found) {
+    if (unsupported(code)) {
+      return 0;
+    }
+    check(code, "cuDNN's heuristic for convolutions");
     return found;
   }
 
@@ -442,7 +506,7 @@ final class CudnnConvolutions implements Convolutions {
                 cudnn.cudnnGetConvolutionBackwardFilterWorkspaceSize(
                     handle, p.x, p.y, p.convolution, p.weight, algorithm, bytes);
           };
-      if (code / 1000 == cudnn.CUDNN_STATUS_NOT_SUPPORTED / 1000) {
+      if (unsupported(code)) {
         return -1;
       }
       check(code, "cudnnGetConvolutionWorkspaceSize");
@@ -469,7 +533,7 @@ final class CudnnConvolutions implements Convolutions {
   @Override
   public synchronized void close() {
     driver.synchronize();
-    plans.values().stream().filter(p -> p.found).forEach(CudnnConvolutions::destroy);
+    plans.values().stream().filter(p -> !p.choices.isEmpty()).forEach(CudnnConvolutions::destroy);
     plans.clear();
     check(cudnn.cudnnDestroy(handle), "cudnnDestroy");
   }

@@ -102,6 +102,13 @@ class CudnnTest {
     assertEquals(0, planned(convolution(9, 13, 1, 6)), "the stand-in's kernels end at 11×11");
   }
 
+  @Test
+  void whatIsProposedAndThenRefusedIsComputedByTheNextOrByPatches() {
+    assertEquals(3, planned(convolution(9, 9, 1, 4)), "forward has a third proposal");
+    assertEquals(0, planned(convolution(9, 9, 1, 4)), "and the refused passes are not asked again");
+    assertEquals(0, planned(convolution(9, 10, 1, 5)), "the heuristic does not know 10×10");
+  }
+
   /** Pictures of 27 floats: the second begins at no multiple of 16 bytes. */
   @Test
   void operandsThatBeginAnywhereAreComputedToo() {
