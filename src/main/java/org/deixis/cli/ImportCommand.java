@@ -17,9 +17,9 @@ import org.deixis.io.Checkpoint;
 import org.deixis.io.Checkpoints;
 import org.deixis.model.bert.TextConfig;
 import org.deixis.model.gres.GresConfig;
-import org.deixis.model.swin.SwinConfig;
 import org.deixis.weights.ModelImport;
 import org.deixis.weights.NameMap;
+import org.deixis.weights.PublishedConfig;
 import org.deixis.weights.Verification;
 import org.deixis.weights.WeightImport;
 import picocli.CommandLine.Command;
@@ -176,20 +176,10 @@ final class ImportCommand extends BaseCommand {
     if (imageSize == null && window == null) {
       return c;
     }
-    SwinConfig s = c.swin();
-    SwinConfig swin =
-        new SwinConfig(
-            s.embedDim(),
-            s.depths(),
-            s.heads(),
-            window == null ? s.window() : window,
-            s.windowRule(),
-            s.dropPath(),
-            s.checkpointing());
     return c.withPictures(
         imageSize == null ? c.imageHeight() : imageSize,
         imageSize == null ? c.imageWidth() : imageSize,
-        swin);
+        window == null ? c.swin() : c.swin().withWindow(window));
   }
 
   private TextTokenizer tokenizer(Path beside) {
@@ -208,6 +198,8 @@ final class ImportCommand extends BaseCommand {
 
   private void encoders() {
     GresConfig plain = configured();
+    PublishedConfig.check(vision, plain.swin());
+    PublishedConfig.check(text, plain.text());
     try (Checkpoint v = Checkpoints.unwrapped(Checkpoints.open(vision));
         Checkpoint t = Checkpoints.unwrapped(Checkpoints.open(text));
         TextTokenizer words = tokenizer(text)) {

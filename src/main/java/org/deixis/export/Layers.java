@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.function.Supplier;
 import java.util.function.UnaryOperator;
+import org.deixis.backend.Activation;
 import org.deixis.core.DType;
 import org.deixis.core.InputException;
 import org.deixis.core.Shape;
@@ -88,6 +89,23 @@ final class Layers {
 
   String relu(String x) {
     return node("Relu", x);
+  }
+
+  String activation(String x, Activation kind) {
+    return switch (kind) {
+      case NONE -> x;
+      case RELU -> relu(x);
+      case GELU -> gelu(x);
+      case GELU_TANH -> geluTanh(x);
+    };
+  }
+
+  /** 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))). */
+  private String geluTanh(String x) {
+    double root = Math.sqrt(2 / Math.PI);
+    String square = node("Mul", node("Mul", x, x), scalar((float) (0.044715 * root)));
+    String inner = node("Mul", x, node("Add", square, scalar((float) root)));
+    return node("Mul", node("Mul", x, node("Add", node("Tanh", inner), scalar(1))), scalar(0.5f));
   }
 
   /** x · Φ(x), by erf. */

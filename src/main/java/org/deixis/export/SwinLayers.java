@@ -110,7 +110,11 @@ final class SwinLayers {
     String middle = layers.node("Add", x, attended);
     String inner = layers.layerNorm(middle, "norm2", EPS);
     String fed =
-        layers.within("mlp", () -> layers.linear(layers.gelu(layers.linear(inner, "fc1")), "fc2"));
+        layers.within(
+            "mlp",
+            () ->
+                layers.linear(
+                    layers.activation(layers.linear(inner, "fc1"), config.activation()), "fc2"));
     return layers.node("Add", middle, fed);
   }
 

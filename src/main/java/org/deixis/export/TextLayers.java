@@ -77,7 +77,10 @@ final class TextLayers {
             () ->
                 layers.layerNorm(
                     layers.node("Add", layers.linear(read, "dense"), x), "LayerNorm", eps));
-    String inner = layers.within("intermediate", () -> layers.gelu(layers.linear(middle, "dense")));
+    String inner =
+        layers.within(
+            "intermediate",
+            () -> layers.activation(layers.linear(middle, "dense"), config.activation()));
     return layers.within(
         "output",
         () ->

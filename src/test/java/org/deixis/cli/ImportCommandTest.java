@@ -11,6 +11,7 @@ import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -257,6 +258,46 @@ class ImportCommandTest {
     String[] allowed = encoders("--allow-missing", "vision.layers.3.*");
     allowed[1] = lacking.toString();
     assertEquals(0, run(allowed), err.toString(StandardCharsets.UTF_8));
+  }
+
+  /** Imports the text encoder from a folder in which {@code json} is the config.json. */
+  private int withPublished(String json) throws IOException {
+    Path folder = Files.createDirectories(dir.resolve("bert"));
+    Files.copy(text, folder.resolve("model.safetensors"), StandardCopyOption.REPLACE_EXISTING);
+    Files.writeString(folder.resolve("config.json"), json);
+    String tokenizer = shared.resolve("tokenizer.json").toString();
+    String[] all = encoders("--tokenizer", tokenizer);
+    all[3] = folder.toString();
+    err.reset();
+    return run(all);
+  }
+
+  @Test
+  void aPublishedConfigurationThatSaysOtherwiseIsRefused() throws IOException {
+    String like = "{'model_type': 'bert', 'hidden_act': '%s', 'num_attention_heads': %d}";
+    refused(
+        withPublished(like.formatted("gelu_new", 4).replace('\'', '"')),
+        "bert/config.json has hidden_act gelu_new, not activation GELU but GELU_TANH;"
+            + " num_attention_heads 4, not heads 2; say so under \"text\"");
+    refused(
+        withPublished(like.formatted("silu", 2).replace('\'', '"')),
+        "hidden_act silu, which is none of GELU, GELU_TANH, RELU");
+    refused(
+        withPublished("{\"model_type\": \"roberta\", \"layer_norm_eps\": 1e-5}"),
+        "layer_norm_eps 1.0E-5, not layerNormEps 1.0E-12");
+    refused(withPublished("{\"model_type\": "), "bert/config.json: not valid JSON");
+    refused(withPublished(" ".repeat((1 << 20) + 1)), "larger than 1 MiB");
+    assertFalse(Files.exists(dir.resolve("model")));
+    // What agrees, and what speaks of something else, is no hindrance.
+    String agrees = like.formatted("gelu", 2).replace("}", ", 'layer_norm_eps': 1e-12}");
+    assertEquals(0, withPublished(agrees.replace('\'', '"')), err.toString());
+    assertTrue(Files.exists(dir.resolve("model")));
+  }
+
+  @Test
+  void aConfigurationOfAnotherKindIsNoHindrance() throws IOException {
+    int code = withPublished("{\"model_type\": \"t5\", \"hidden_act\": \"silu\"}");
+    assertEquals(0, code, err.toString(StandardCharsets.UTF_8));
   }
 
   @Test

@@ -17,6 +17,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.stream.Stream;
+import org.deixis.backend.Activation;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Backends;
 import org.deixis.backend.Scope;
@@ -97,7 +98,34 @@ class OnnxExportTest {
     GresConfig pad = config(90, 70, 4, WindowRule.PAD, roberta, 4, false, 1, List.of(3));
     GresConfig first = config(75, 100, 5, WindowRule.PAD_FIRST, bert, 16, false, 5, List.of());
     GresConfig odd = config(92, 132, 6, WindowRule.SHRINK, roberta, 16, true, 2, List.of(0, 3));
+    SwinConfig swin = shrink.swin();
+    GresConfig tanh =
+        new GresConfig(
+            shrink.imageHeight(),
+            shrink.imageWidth(),
+            new SwinConfig(
+                swin.embedDim(),
+                swin.depths(),
+                swin.heads(),
+                swin.window(),
+                swin.windowRule(),
+                Activation.GELU_TANH,
+                0,
+                false),
+            new TextConfig(bert, 60, 24, 2, 3, 48, Activation.GELU_TANH, 20, 2, 0, 1e-5, 0),
+            shrink.dim(),
+            shrink.maskDim(),
+            shrink.regions(),
+            shrink.adaptive(),
+            shrink.layers(),
+            shrink.heads(),
+            shrink.fusionLevels(),
+            shrink.normGroups(),
+            shrink.maxTokens(),
+            shrink.maskEvidence());
     return Stream.of(
+        new Case("GELU's tanh form", tanh, 13, DType.F32, 8),
+        new Case("GELU's tanh form", tanh, 17, DType.F16, 8),
         new Case("shrink", shrink, 13, DType.F32, 8),
         new Case("shrink", shrink, 17, DType.F32, 8),
         new Case("shrink", shrink, 13, DType.F16, 8),

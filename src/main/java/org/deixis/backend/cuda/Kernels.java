@@ -137,8 +137,9 @@ final class Kernels {
   void requireShared(String kernel, long bytes) {
     if (bytes > mostShared) {
       throw new IllegalArgumentException(
-          "%s needs %d bytes of shared memory and the device has %d a block; use a smaller window"
-              .formatted(kernel, bytes, mostShared));
+          "%s needs %d bytes of shared memory and this device has %d a block: it cannot take this shape;"
+              + " use the cpu device, or for windowed attention a smaller window"
+                  .formatted(kernel, bytes, mostShared));
     }
   }
 

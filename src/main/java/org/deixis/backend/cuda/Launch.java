@@ -31,6 +31,9 @@ final class Launch {
     final LongPointer words =
         new LongPointer(BUFFER_POINTER, memory.address(), BUFFER_SIZE, size.address(), END);
     final PointerPointer<Pointer> extra = new PointerPointer<>(words);
+
+    /** The launch begun last, which alone may write here. */
+    Launch owner;
   }
 
   private static final ThreadLocal<Arguments> OWN = ThreadLocal.withInitial(Arguments::new);
@@ -47,13 +50,26 @@ final class Launch {
     this.driver = driver;
     this.function = function;
     this.name = name;
+    arguments.owner = this;
   }
 
   private int slot(int bytes) {
+    requireOwner();
     at = (at + bytes - 1) & -bytes;
     int here = at;
     at += bytes;
     return here;
+  }
+
+  private void requireOwner() {
+    if (arguments.owner != this) {
+      throw new IllegalStateException(
+          "a launch of "
+              + arguments.owner.name
+              + " was begun before that of "
+              + name
+              + " was done");
+    }
   }
 
   /** The array's address; a null pointer for null. */
@@ -122,6 +138,7 @@ final class Launch {
   }
 
   void grid(int x, int y, int z, int threadsX, int threadsY, int shared) {
+    requireOwner();
     kernels.requireShared(name, shared);
     driver.enter();
     arguments.size.put(at);

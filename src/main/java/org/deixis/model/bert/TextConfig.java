@@ -1,5 +1,6 @@
 package org.deixis.model.bert;
 
+import org.deixis.backend.Activation;
 import org.deixis.core.InputException;
 
 /**
@@ -11,6 +12,8 @@ import org.deixis.core.InputException;
  * @param layers encoder layers
  * @param heads attention heads
  * @param intermediate inner width of the feed-forward part
+ * @param activation within the feed-forward part: GELU, or GELU_TANH, which Hugging Face calls
+ *     gelu_new or gelu_pytorch_tanh
  * @param maxPositions rows of the position table
  * @param typeVocab rows of the token-type table, of which the first is used
  * @param padId id of the padding token, whose vector is not trained
@@ -25,6 +28,7 @@ public record TextConfig(
     int layers,
     int heads,
     int intermediate,
+    Activation activation,
     int maxPositions,
     int typeVocab,
     int padId,
@@ -39,6 +43,34 @@ public record TextConfig(
     ROBERTA
   }
 
+  /** With GELU. */
+  public TextConfig(
+      Kind kind,
+      int vocab,
+      int hidden,
+      int layers,
+      int heads,
+      int intermediate,
+      int maxPositions,
+      int typeVocab,
+      int padId,
+      double layerNormEps,
+      double dropout) {
+    this(
+        kind,
+        vocab,
+        hidden,
+        layers,
+        heads,
+        intermediate,
+        Activation.GELU,
+        maxPositions,
+        typeVocab,
+        padId,
+        layerNormEps,
+        dropout);
+  }
+
   public TextConfig {
     check(kind != null, "kind: give BERT or ROBERTA");
     check(vocab >= 1 && vocab <= 4_000_000, "vocab " + vocab + ": give 1 to 4,000,000");
@@ -48,6 +80,9 @@ public record TextConfig(
         heads >= 1 && hidden % heads == 0,
         "heads " + heads + ": they must divide the hidden width of " + hidden);
     check(intermediate >= 1 && intermediate <= 131_072, "intermediate " + intermediate);
+    check(
+        activation != null && activation != Activation.NONE,
+        "activation: give GELU, GELU_TANH or RELU");
     check(
         maxPositions >= 1 && maxPositions <= 65_536,
         "maxPositions " + maxPositions + ": give 1 to 65,536");
@@ -64,6 +99,23 @@ public record TextConfig(
     if (!ok) {
       throw new InputException("text." + message);
     }
+  }
+
+  /** The same with another vocabulary. */
+  public TextConfig withVocab(int rows, int newPadId) {
+    return new TextConfig(
+        kind,
+        rows,
+        hidden,
+        layers,
+        heads,
+        intermediate,
+        activation,
+        maxPositions,
+        typeVocab,
+        newPadId,
+        layerNormEps,
+        dropout);
   }
 
   /** The longest sequence that the position table allows. */

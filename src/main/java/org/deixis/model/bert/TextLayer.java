@@ -16,6 +16,7 @@ final class TextLayer extends Module {
   static final ParameterSource.Init WEIGHTS = Init.normal(0.02);
 
   private final int heads;
+  private final Activation activation;
   private final LinearLayer query;
   private final LinearLayer key;
   private final LinearLayer value;
@@ -29,6 +30,7 @@ final class TextLayer extends Module {
   TextLayer(ParameterSource source, TextConfig config, RandomState random) {
     int c = config.hidden();
     heads = config.heads();
+    activation = config.activation();
     query = linear(source, "attention.self.query", c, c);
     key = linear(source, "attention.self.key", c, c);
     value = linear(source, "attention.self.value", c, c);
@@ -54,7 +56,7 @@ final class TextLayer extends Module {
     try (Scope scope = Scope.open()) {
       Tensor gathered = within("attention", () -> attend(x, mask));
       Tensor middle = attendedNorm.forward(dropout.forward(gathered), x)[1];
-      Tensor fed = within("intermediate", () -> inner.forward(middle, Activation.GELU, outer));
+      Tensor fed = within("intermediate", () -> inner.forward(middle, activation, outer));
       return outerNorm.forward(dropout.forward(fed), middle)[1].keep(scope);
     }
   }

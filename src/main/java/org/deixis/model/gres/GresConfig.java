@@ -187,31 +187,12 @@ public record GresConfig(
 
   /** This configuration with another vocabulary. */
   public GresConfig withVocab(int vocab, int padId) {
-    TextConfig t = text;
-    TextConfig other =
-        new TextConfig(
-            t.kind(),
-            vocab,
-            t.hidden(),
-            t.layers(),
-            t.heads(),
-            t.intermediate(),
-            t.maxPositions(),
-            t.typeVocab(),
-            padId,
-            t.layerNormEps(),
-            t.dropout());
-    return with(swin, other, adaptive);
+    return with(swin, text.withVocab(vocab, padId), adaptive);
   }
 
   /** This configuration with Swin's stages computed again in backward, or not. */
   public GresConfig withCheckpointing(boolean wanted) {
-    SwinConfig s = swin;
-    return with(
-        new SwinConfig(
-            s.embedDim(), s.depths(), s.heads(), s.window(), s.windowRule(), s.dropPath(), wanted),
-        text,
-        adaptive);
+    return with(swin.withCheckpointing(wanted), text, adaptive);
   }
 
   /** This configuration with regions chosen for each batch, or not. */

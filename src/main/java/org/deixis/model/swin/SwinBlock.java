@@ -27,6 +27,7 @@ final class SwinBlock extends Module {
   private final int heads;
   private final boolean shifted;
   private final boolean padFirst;
+  private final Activation activation;
   private final LayerNormLayer norm1;
   private final LayerNormLayer norm2;
   private final LinearLayer qkv;
@@ -48,6 +49,7 @@ final class SwinBlock extends Module {
     heads = config.heads().get(stage);
     shifted = index % 2 == 1;
     padFirst = config.windowRule() == WindowRule.PAD_FIRST;
+    activation = config.activation();
     norm1 = register("norm1", new LayerNormLayer(source.part("norm1"), width, EPS));
     ParameterSource attention = source.part("attn");
     table =
@@ -88,7 +90,7 @@ final class SwinBlock extends Module {
       Tensor attended = within("attn", () -> attend(normed, windows, rows));
       Tensor skip = stream;
       Tensor[] both = within("norm2", () -> norm2.forward(dropPath.forward(attended), skip));
-      Tensor mlp = within("mlp", () -> fc1.forward(both[1], Activation.GELU, fc2));
+      Tensor mlp = within("mlp", () -> fc1.forward(both[1], activation, fc2));
       return new Tensor[] {both[0].keep(scope), dropPath.forward(mlp).keep(scope)};
     }
   }

@@ -1,6 +1,7 @@
 package org.deixis.model.swin;
 
 import java.util.List;
+import org.deixis.backend.Activation;
 import org.deixis.core.InputException;
 
 /**
@@ -11,6 +12,8 @@ import org.deixis.core.InputException;
  * @param heads attention heads of each stage
  * @param window side of a window, in positions of the map
  * @param windowRule what happens where windows do not fit
+ * @param activation within the feed-forward parts: GELU in all published ones; GELU_TANH is cheaper
+ *     on CUDA
  * @param dropPath probability of dropping the last block's branches in training; rises linearly
  *     from 0 at the first block
  * @param checkpointing whether backward computes each stage again instead of keeping its values
@@ -21,6 +24,7 @@ public record SwinConfig(
     List<Integer> heads,
     int window,
     WindowRule windowRule,
+    Activation activation,
     double dropPath,
     boolean checkpointing) {
 
@@ -28,6 +32,18 @@ public record SwinConfig(
   public static final int PATCH = 4;
 
   private static final int MOST_BLOCKS = 100;
+
+  /** With GELU. */
+  public SwinConfig(
+      int embedDim,
+      List<Integer> depths,
+      List<Integer> heads,
+      int window,
+      WindowRule windowRule,
+      double dropPath,
+      boolean checkpointing) {
+    this(embedDim, depths, heads, window, windowRule, Activation.GELU, dropPath, checkpointing);
+  }
 
   public SwinConfig {
     depths = List.copyOf(depths);
@@ -47,6 +63,9 @@ public record SwinConfig(
     }
     check(window >= 1 && window <= 64, "window " + window + ": give 1 to 64");
     check(windowRule != null, "windowRule: give SHRINK, PAD or PAD_FIRST");
+    check(
+        activation != null && activation != Activation.NONE,
+        "activation: give GELU, GELU_TANH or RELU");
     check(dropPath >= 0 && dropPath < 1, "dropPath " + dropPath + ": give at least 0, below 1");
   }
 
@@ -54,6 +73,18 @@ public record SwinConfig(
     if (!ok) {
       throw new InputException("swin." + message);
     }
+  }
+
+  /** The same with another side of its windows. */
+  public SwinConfig withWindow(int side) {
+    return new SwinConfig(
+        embedDim, depths, heads, side, windowRule, activation, dropPath, checkpointing);
+  }
+
+  /** The same with stages computed again in backward, or not. */
+  public SwinConfig withCheckpointing(boolean wanted) {
+    return new SwinConfig(
+        embedDim, depths, heads, window, windowRule, activation, dropPath, wanted);
   }
 
   public int stages() {
