@@ -3,10 +3,13 @@
 //   loss     mean over pixels of element(z, t) + dice·(1 − n/d), n = 2Σpt + 1, d = Σp + Σt + 1, z the logits up-sampled
 //            bilinearly on the fly: neither they nor their gradients are ever stored at full resolution
 //   gradient Σ over the pixels that read a logit, each with its weight, of element'/pixels + dice·(n − 2 t d)/d² p (1 − p).
-//            n and d are known at the end only, so Σ element', Σ t p (1 − p) and Σ p (1 − p) are kept apart (`parts` 3,
+//            n and d are known at the end only, so Σ element', Σ t p (1 − p) and Σ p (1 − p) are kept apart (PARTS 3,
 //            or 1 without Dice) and put together at low resolution.
+//   bce      with e = exp(−|z|) of several pixels, Σ log(1 + e) = log(1 + Π(1 + e) − 1): one logarithm for all, and the
+//            product without its 1 keeps the digits of small e
 //
-// mask_bands   grid (tiles of low columns, runs of low rows, pictures), 128 threads. Between two rows of logits lie the
+// mask_bands_1, mask_bands_3, mask_bands_focal_1, mask_bands_focal_3: PARTS 1 or 3
+//              grid (tiles of low columns, runs of low rows, pictures), 128 threads. Between two rows of logits lie the
 //              full-resolution rows that mix both. A thread takes four columns: stretched logits of both rows once, then
 //              four rows' targets in flight at a time, a load of four elements each; z by one multiply-add. What goes
 //              back is summed per column over those rows, and narrowed along the row through shared memory, in order. What
@@ -15,16 +18,15 @@
 // mask_total   a thread a picture adds the blocks' sums in order: loss, n and d
 // mask_send    a thread a logit
 //
-// Bytes: the bitmap and the logits once, 4·parts a logit written and read again, 4 a logit written. Operations: some 60 a
-// pixel, three of them exp, log and a quotient.
+// Bytes: the bitmap and the logits once, 4·PARTS a logit written and read again, 4 a logit written. Operations: some 35 a
+// pixel, with Dice 42, two of them exp and a quotient (counted in sm_90's instructions).
 #include "loss.cuh"
 
 #define COLUMNS 4  // of a thread at a time
 #define ROWS 4     // whose targets are in flight
-#define PARTS 3    // at most
 #define SUMS 4
 
-#define MASK_ARGUMENTS int lowHeight, int lowWidth, int height, int width, int focal, float alpha, float gamma
+#define MASK_ARGUMENTS int lowHeight, int lowWidth, int height, int width, float alpha, float gamma
 
 DEVICE int element_bytes(int type) { return type == 3 ? 1 : type == 1 || type == 2 ? 2 : 4; }
 
@@ -52,13 +54,19 @@ DEVICE float narrowed(const float* row, int x0, int c, int lowWidth, int width) 
   return sum;
 }
 
+#define BAND_ARGUMENTS                                                                                              \
+  MASK_ARGUMENTS, int rowsEach, int columnsEach, int span, const T *logits, const void *mask, int maskType, float *partial, \
+      float *sent, float *edges
+#define BAND_VALUES \
+  lowHeight, lowWidth, height, width, alpha, gamma, rowsEach, columnsEach, span, logits, mask, maskType, partial, sent, edges
+
 // partial[picture][run][tile][Σ element, Σ p, Σ t, Σ pt]; sent[picture][part][logit] and
 // edges[picture][run][part][column] where gradients are wanted, else null. `span`: columns that shared memory has room for.
-KERNEL_BOUNDS(128, 4) void mask_bands(MASK_ARGUMENTS, int rowsEach, int columnsEach, int span, int parts, const T* logits,
-                                      const void* mask, int maskType, float* partial, float* sent, float* edges) {
+template <bool FOCAL, int PARTS>
+DEVICE void bands(BAND_ARGUMENTS) {
   SHARED(float, memory);
   float* rising = memory + WARP;         // [part][column] for the upper row
-  float* waiting = rising + parts * span;  // for the lower; a thread's own columns until a run's end
+  float* waiting = rising + PARTS * span;  // for the lower; a thread's own columns until a run's end
   i64 b = blockIdx.z;
   const T* z = logits + b * lowHeight * lowWidth;
   i64 picture = b * height * width;
@@ -85,7 +93,7 @@ KERNEL_BOUNDS(128, 4) void mask_bands(MASK_ARGUMENTS, int rowsEach, int columnsE
         step[c] = bottomLeft + t.share * (f(lower[t.high]) - bottomLeft) - top[c];
         own[c] = x + c < width && t.low >= c0 && t.low < c1 ? 1 : 0;
       }
-      float all[PARTS][COLUMNS] = {}, low[PARTS][COLUMNS] = {};
+      float all[PARTS][COLUMNS] = {}, low[PARTS][COLUMNS] = {}, inside[SUMS][COLUMNS] = {};
       for (int at = y; at < next; at += ROWS) {
         float t[ROWS][COLUMNS];
 #pragma unroll
@@ -93,40 +101,51 @@ KERNEL_BOUNDS(128, 4) void mask_bands(MASK_ARGUMENTS, int rowsEach, int columnsE
           if (at + k < next)
             load_targets(mask, maskType, picture + static_cast<i64>(at + k) * width + x, width - x, wide, t[k]);
         }
+        float odds[COLUMNS] = {};  // Π(1 + e) − 1
 #pragma unroll
         for (int k = 0; k < ROWS; k++) {
           if (at + k >= next) continue;
           float share = tap(at + k, lowHeight, height).share;
 #pragma unroll
           for (int c = 0; c < COLUMNS; c++) {
-            float v = top[c] + share * step[c], e = expf(-fabsf(v)), inverse = 1 / (1 + e), rest = e * inverse;
-            float p = v >= 0 ? inverse : rest;
-            float slope = v >= 0 ? 1 - t[k][c] - rest : rest - t[k][c];  // p − t with the digits of both tails
-            float loss = fmaxf(v, 0) - v * t[k][c] + log1pf(e);
-            if (focal) {
-              loss = element_loss(1, alpha, gamma, v, t[k][c]);
-              slope = element_slope(1, alpha, gamma, v, t[k][c]);
+            float v = top[c] + share * step[c], target = t[k][c];
+            float e = quick_exp(-fabsf(v)), inverse = quick_inverse(1 + e), rest = e * inverse;
+            float slope;
+            if (FOCAL) {
+              inside[0][c] += element_loss(1, alpha, gamma, v, target);
+              slope = element_slope(1, alpha, gamma, v, target);
+            } else {
+              inside[0][c] += fmaxf(v, 0) - v * target;
+              odds[c] += e + odds[c] * e;
+              slope = v >= 0 ? 1 - target - rest : rest - target;  // p − t with the digits of both tails
             }
-            sums[0] += own[c] * loss;
-            sums[1] += own[c] * p;
-            sums[2] += own[c] * t[k][c];
-            sums[3] += own[c] * p * t[k][c];
             all[0][c] += slope;
             low[0][c] += share * slope;
-            if (parts > 1) {
-              float q = rest * inverse, tq = t[k][c] * q;
-              all[1][c] += tq;
-              low[1][c] += share * tq;
-              all[2][c] += q;
-              low[2][c] += share * q;
+            if (PARTS > 1) {
+              float p = v >= 0 ? inverse : rest, q = rest * inverse, tq = target * q;
+              inside[1][c] += p;
+              inside[2][c] += target;
+              inside[3][c] += p * target;
+              all[PARTS / 2][c] += tq;
+              low[PARTS / 2][c] += share * tq;
+              all[PARTS - 1][c] += q;
+              low[PARTS - 1][c] += share * q;
             }
           }
         }
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++) {
+          if (!FOCAL) inside[0][c] += log1pf(odds[c]);
+        }
+      }
+#pragma unroll
+      for (int s = 0; s < SUMS; s++) {
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++) sums[s] += own[c] * inside[s][c];
       }
       if (sent) {
 #pragma unroll
         for (int part = 0; part < PARTS; part++) {
-          if (part >= parts) continue;
 #pragma unroll
           for (int c = 0; c < COLUMNS; c++) {
             int i = part * span + x - x0 + c;
@@ -140,17 +159,17 @@ KERNEL_BOUNDS(128, 4) void mask_bands(MASK_ARGUMENTS, int rowsEach, int columnsE
     y = next;
     if (sent) {
       __syncthreads();  // sums of all columns are there
-      for (int i = threadIdx.x; i < parts * (c1 - c0); i += blockDim.x) {
+      for (int i = threadIdx.x; i < PARTS * (c1 - c0); i += blockDim.x) {
         int part = i / (c1 - c0), c = c0 + i % (c1 - c0);
-        sent[((b * parts + part) * lowHeight + r) * lowWidth + c] = narrowed(rising + part * span, x0, c, lowWidth, width);
+        sent[((b * PARTS + part) * lowHeight + r) * lowWidth + c] = narrowed(rising + part * span, x0, c, lowWidth, width);
       }
       __syncthreads();  // all have read them
     }
   }
   if (sent && r1 < lowHeight) {
-    for (int i = threadIdx.x; i < parts * (c1 - c0); i += blockDim.x) {
+    for (int i = threadIdx.x; i < PARTS * (c1 - c0); i += blockDim.x) {
       int part = i / (c1 - c0), c = c0 + i % (c1 - c0);
-      edges[((b * gridDim.y + blockIdx.y) * parts + part) * lowWidth + c] =
+      edges[((b * gridDim.y + blockIdx.y) * PARTS + part) * lowWidth + c] =
           narrowed(waiting + part * span, x0, c, lowWidth, width);
     }
   }
@@ -159,6 +178,11 @@ KERNEL_BOUNDS(128, 4) void mask_bands(MASK_ARGUMENTS, int rowsEach, int columnsE
     if (threadIdx.x == 0) partial[((b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * SUMS + s] = total;
   }
 }
+
+KERNEL_BOUNDS(128, 4) void mask_bands_1(BAND_ARGUMENTS) { bands<false, 1>(BAND_VALUES); }
+KERNEL_BOUNDS(128, 4) void mask_bands_3(BAND_ARGUMENTS) { bands<false, 3>(BAND_VALUES); }
+KERNEL_BOUNDS(128, 4) void mask_bands_focal_1(BAND_ARGUMENTS) { bands<true, 1>(BAND_VALUES); }
+KERNEL_BOUNDS(128, 4) void mask_bands_focal_3(BAND_ARGUMENTS) { bands<true, 3>(BAND_VALUES); }
 
 // factors[picture] = {numerator, denominator} of Dice's overlap
 KERNEL void mask_total(int pictures, int blocks, i64 pixels, float dice, const float* partial, float* loss,
@@ -180,9 +204,9 @@ KERNEL void mask_send(i64 n, int lowHeight, int lowWidth, i64 pixels, int rowsEa
   GRID_STRIDE(i, n) {
     int c = static_cast<int>(i % lowWidth), r = static_cast<int>(i / lowWidth % lowHeight);
     i64 b = i / lowWidth / lowHeight;
-    float g[PARTS] = {};
+    float g[3] = {};
 #pragma unroll
-    for (int part = 0; part < PARTS; part++) {
+    for (int part = 0; part < 3; part++) {
       if (part >= parts) continue;
       g[part] = sent[((b * parts + part) * lowHeight + r) * lowWidth + c];
       if (r > 0 && r % rowsEach == 0)

@@ -54,18 +54,16 @@ final class CudaLoss {
             : null;
     try {
       kernels
-          .of(MASK_FILE, "mask_bands", logits)
+          .of(MASK_FILE, (s.focal() ? "mask_bands_focal_" : "mask_bands_") + parts, logits)
           .i(s.lowHeight())
           .i(s.lowWidth())
           .i(s.height())
           .i(s.width())
-          .i(s.focal())
           .f(s.alpha())
           .f(s.gamma())
           .i(ROWS_OF_RUN)
           .i(columns)
           .i(span)
-          .i(parts)
           .p(logits)
           .p(mask)
           .i(Kernels.type(mask.dtype()))
