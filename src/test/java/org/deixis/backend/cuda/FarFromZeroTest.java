@@ -2,9 +2,11 @@ package org.deixis.backend.cuda;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import java.util.Arrays;
 import java.util.Random;
 import org.deixis.backend.Array;
 import org.deixis.backend.Backend;
+import org.deixis.backend.MaskLoss;
 import org.deixis.backend.Scope;
 import org.deixis.core.DType;
 import org.deixis.core.Shape;
@@ -15,8 +17,10 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /**
- * Norms of values around 1,000 with a deviation of 1, in fp32: a variance as E[x²] − E[x]² has lost
- * all its digits there, one about the mean has three or four.
+ * Values at which a short formula has lost its digits, against double.
+ *
+ * <p>Norms of values around 1,000 with a deviation of 1, in fp32: a variance as E[x²] − E[x]² has
+ * lost all its digits there, one about the mean has three or four.
  */
 @Tag("cuda-host")
 class FarFromZeroTest {
@@ -86,6 +90,41 @@ class FarFromZeroTest {
         backend.groupNorm(batch, pixels, channels, groups, EPS, from, null, null, to, stats);
         compare(name + ", " + width + " channels a group", y, to);
       }
+    }
+  }
+
+  /** Logits of 12 to 20 that are right everywhere: losses of 1e-6, gradients alike. */
+  @ParameterizedTest
+  @ValueSource(strings = {"cpu", "cuda-host"})
+  void maskLossOfSureLogits(String name) {
+    Backend backend = TestBackends.get(name);
+    Backend reference = TestBackends.get("reference");
+    Random random = new Random(Long.getLong("test.seed", 7));
+    for (int sign : new int[] {1, -1}) {
+      double[] z = random.doubles(2 * 6 * 5).map(v -> (float) (sign * (12 + 8 * v))).toArray();
+      double[] t = new double[2 * 24 * 20];
+      Arrays.fill(t, sign > 0 ? 1 : 0);
+      MaskLoss spec = new MaskLoss(2, 6, 5, 24, 20, false, 0, 0, 0);
+      double[][] expected = maskLoss(reference, DType.F64, spec, z, t);
+      double[][] got = maskLoss(backend, DType.F32, spec, z, t);
+      for (int part = 0; part < 2; part++) {
+        for (int i = 0; i < expected[part].length; i++) {
+          double e = expected[part][i];
+          assertEquals(e, got[part][i], 1e-4 * Math.abs(e), name + ", part " + part + ", " + i);
+        }
+      }
+    }
+  }
+
+  /** Losses and the logits' gradient. */
+  private static double[][] maskLoss(Backend on, DType dtype, MaskLoss s, double[] z, double[] t) {
+    try (Scope scope = Scope.open()) {
+      Array logits = Host.upload(on, z, Shape.of(s.batch(), s.lowHeight(), s.lowWidth()), dtype);
+      Array mask = Host.upload(on, t, Shape.of(s.batch(), s.height(), s.width()), dtype);
+      Array loss = Host.upload(on, new double[s.batch()], Shape.of(s.batch()), dtype);
+      Array slope = Host.upload(on, new double[z.length], logits.shape(), dtype);
+      on.maskLoss(s, logits, mask, loss, slope);
+      return new double[][] {Host.download(loss), Host.download(slope)};
     }
   }
 
