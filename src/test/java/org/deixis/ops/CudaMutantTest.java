@@ -293,7 +293,7 @@ class CudaMutantTest {
               DType.F16),
           new Mutant(
               "queries see one key beyond the last",
-              "attention_mma.cu",
+              "attention_tiles.cuh",
               "j < keys && (!mask || mask[j] != 0)",
               "j <= keys && (!mask || j == keys || mask[j] != 0)",
               List.of("cross_attention"),
