@@ -92,20 +92,14 @@ final class CudaAttention {
   }
 
   private static long addresses(Attention s, Array q, Array k, Array v) {
-    return DeviceBuffer.address(from(q, s.qOffset()))
-        | DeviceBuffer.address(from(k, s.kOffset()))
-        | DeviceBuffer.address(from(v, s.vOffset()));
+    return DeviceBuffer.addresses(from(q, s.qOffset()), from(k, s.kOffset()), from(v, s.vOffset()));
   }
 
-  /** How the queries of a head are cut into chunks. */
-  private record Chunks(int each, int count) {}
-
+  /** Chunks of tiles of a head's queries. */
   private Chunks chunks(Attention s, int tile, int blocks) {
-    int tiles = (s.queries() + tile - 1) / tile;
     long heads = (long) s.batch() * s.heads();
-    long wanted = Math.max(1, (long) blocks * kernels.multiprocessors() / heads);
-    int each = (int) ((tiles + wanted - 1) / wanted);
-    return new Chunks(each * tile, (tiles + each - 1) / each);
+    return Chunks.of(
+        (s.queries() + tile - 1) / tile, (long) blocks * kernels.multiprocessors() / heads);
   }
 
   void attention(Attention s, Array q, Array k, Array v, Array mask, Array y, Array lse) {
@@ -115,16 +109,17 @@ final class CudaAttention {
     Variant variant = variant(s, q.dtype(), addresses(s, q, k, v) | DeviceBuffer.address(y));
     if (variant != null) {
       int warps = Math.min(WARPS, (s.queries() + QUERIES_OF_WARP - 1) / QUERIES_OF_WARP);
-      Chunks c = chunks(s, QUERIES_OF_WARP * warps, FORWARD_BLOCKS);
+      int tile = QUERIES_OF_WARP * warps;
+      Chunks c = chunks(s, tile, FORWARD_BLOCKS);
       shape(kernels.of(TENSOR, variant.name("attention"), q), s)
-          .i(c.each)
+          .i(tile * c.each())
           .p(from(q, s.qOffset()))
           .p(from(k, s.kOffset()))
           .p(from(v, s.vOffset()))
           .p(mask)
           .p(y)
           .p(lse)
-          .grid(s.heads(), c.count, s.batch(), 32 * warps, 1, variant.forward());
+          .grid(s.heads(), c.count(), s.batch(), 32 * warps, 1, variant.forward());
       return;
     }
     shape(kernels.of(PLAIN, "attention", q), s)
@@ -162,10 +157,7 @@ final class CudaAttention {
         variant(
             s,
             q.dtype(),
-            addresses(s, q, k, v)
-                | addresses(s, dq, dk, dv)
-                | DeviceBuffer.address(y)
-                | DeviceBuffer.address(dy));
+            addresses(s, q, k, v) | addresses(s, dq, dk, dv) | DeviceBuffer.addresses(y, dy));
     if (variant != null && s.queries() > 0 && s.keys() > 0) {
       backwardOnTensorCores(variant, s, q, k, v, mask, y, lse, dy, dq, dk, dv);
       return;
@@ -272,10 +264,10 @@ final class CudaAttention {
     long rows = (long) s.batch() * s.keys();
     int channels = s.heads() * s.headDim();
     DeviceBuffer parts =
-        c.count == 1 ? null : memory.scratch(c.count * 2 * rows * channels * Float.BYTES);
+        c.count() == 1 ? null : memory.scratch(c.count() * 2 * rows * channels * Float.BYTES);
     try {
       shape(kernels.of(TENSOR, variant.name("attention_backward"), q), s)
-          .i(c.each)
+          .i(QUERIES * c.each())
           .p(from(q, s.qOffset()))
           .p(from(k, s.kOffset()))
           .p(from(v, s.vOffset()))
@@ -287,13 +279,13 @@ final class CudaAttention {
           .p(from(dk, s.kOffset()))
           .p(from(dv, s.vOffset()))
           .p(parts)
-          .grid(s.heads(), c.count, s.batch(), THREADS, 1, variant.backward());
+          .grid(s.heads(), c.count(), s.batch(), THREADS, 1, variant.backward());
       if (parts != null) {
         kernels
             .of(TENSOR, "attention_parts", q)
             .l(rows)
             .i(channels)
-            .i(c.count)
+            .i(c.count())
             .f(s.scale())
             .i(s.kStride())
             .i(s.vStride())
