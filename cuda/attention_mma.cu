@@ -1,5 +1,6 @@
 // Attention over short key sequences on the tensor cores, for fp16 and bf16; the mathematics and
-// arguments are those of attention.cu, which serves fp32, more than 64 keys and heads that are not whole packs.
+// arguments are those of attention.cu, which serves fp32 and heads that are not whole packs. More than 64 keys and
+// heads of more than 64 columns are attention_long_mma.cu's.
 //
 // Variants `TxP` are for at most 8·T keys (32, 64) and heads of at most 32·P columns. Keys beyond the
 // sequence are rows of zeros; they and masked ones get a score of −∞. Rows, fragments and 16-byte
@@ -138,8 +139,11 @@ DEVICE void attend_backward(CUT_ARGUMENTS, const T* q, const T* k, const T* v, c
       u32 held[TILES][2];  // ds
 #pragma unroll
       for (int tile = 0; tile < TILES; tile++) {
+        float s[4], dp[4];
         u32 p[2];
-        tile_gradient<PLANES>(r, keyRows, valueRows, S::PLANE, tile, LOG2E * scale, unseen, p, held[tile]);
+        score<PLANES>(s, r.query, keyRows, S::PLANE, tile, LOG2E * scale, unseen);
+        outer<PLANES>(dp, r.rise, valueRows, S::PLANE, tile);
+        score_gradient(s, dp, r, p, held[tile]);
         put_weights(weights, p, i0, tile);
         put_weights(slopes, held[tile], i0, tile);
       }

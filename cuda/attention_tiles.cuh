@@ -45,15 +45,20 @@ DEVICE Left<PLANES> load_left(const T* rows, int stride, int i, int last, int d)
   return a;
 }
 
-// The scores, in powers of two, of rows g and g + 8 with the keys of a tile.
-template <int PLANES>
-DEVICE void score(float (&s)[4], const Left<PLANES>& query, T* keyRows, int plane, int tile, float scale,
-                  const float* unseen) {
-  outer<PLANES>(s, query, keyRows, plane, tile);
+// Scores in powers of two of what a product with a tile of keys gave.
+DEVICE void to_scores(float (&s)[4], float scale, const float* unseen, int tile) {
   float u[2];
   load_some<2>(unseen + 8 * tile + threadIdx.x % 4 * 2, u);
 #pragma unroll
   for (int e = 0; e < 4; e++) s[e] = s[e] * scale + u[e % 2];
+}
+
+// The scores of rows g and g + 8 with the keys of a tile.
+template <int PLANES>
+DEVICE void score(float (&s)[4], const Left<PLANES>& query, T* keyRows, int plane, int tile, float scale,
+                  const float* unseen) {
+  outer<PLANES>(s, query, keyRows, plane, tile);
+  to_scores(s, scale, unseen, tile);
 }
 
 // Writes the log-sum-exp of rows i0 and i1, unless null is where it goes; x's sums are the rows'.
@@ -105,13 +110,9 @@ DEVICE void score_gradient(float (&s)[4], const float (&dp)[4], const float (&ls
   ds[1] = pack_pair(s[2] * (dp[2] - dot[2]), s[3] * (dp[3] - dot[3]));
 }
 
-// The same for a warp's queries and a tile of keys.
+// The same of rows g and g + 8 of a product whose rows are queries.
 template <int PLANES>
-DEVICE void tile_gradient(const Rising<PLANES>& r, T* keyRows, T* valueRows, int plane, int tile, float scale,
-                          const float* unseen, u32 (&p)[2], u32 (&ds)[2]) {
-  float s[4], dp[4];
-  score<PLANES>(s, r.query, keyRows, plane, tile, scale, unseen);
-  outer<PLANES>(dp, r.rise, valueRows, plane, tile);
+DEVICE void score_gradient(float (&s)[4], const float (&dp)[4], const Rising<PLANES>& r, u32 (&p)[2], u32 (&ds)[2]) {
   float lse[4] = {r.top, r.top, r.low, r.low}, dot[4] = {r.topDot, r.topDot, r.lowDot, r.lowDot};
   score_gradient(s, dp, lse, dot, p, ds);
 }
