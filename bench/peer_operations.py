@@ -85,10 +85,11 @@ def _window_block(t):
 
 def _self_attention(t):
     b, n, c, heads = t["batch"], t["tokens"], t["channels"], t["heads"]
+    present = torch.ones(b, 1, 1, n, dtype=torch.bool, device=t["device"]) if t["masked"] else None
 
     def run(qkv):
         q, k, v = qkv.view(b, n, 3, heads, c // heads).permute(2, 0, 3, 1, 4)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=present).transpose(1, 2).reshape(b, n, c)
 
     return [(b, n, 3 * c)], run
 

@@ -1,7 +1,7 @@
 // Attention over short key sequences (BERT's self-attention, region-language and pixel-word
 // attention): softmax(scale · QKᵀ + padding) V for each picture and head, operands read in place from
 // packed projections. Record: org.deixis.backend.Attention. This file's products are outside the tensor
-// cores: fp32, and half types where attention_mma.cu does not go.
+// cores: fp32, and half types where attention_mma.cu and attention_long_mma.cu do not go.
 //
 //   forward            a warp a query, lanes the keys; grid (⌈queries/4⌉, heads, batch), 128 threads
 //   attention_dots     D_i = dy_i · y_i, a thread a (picture, head, query)

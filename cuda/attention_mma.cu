@@ -1,5 +1,6 @@
 // Attention over short key sequences on the tensor cores, for fp16 and bf16; the mathematics and
-// arguments are those of attention.cu, which serves fp32, more than 64 keys and heads that are not whole packs.
+// arguments are those of attention.cu, which serves fp32 and heads that are not whole packs. More than 64 keys and
+// heads of more than 64 columns are attention_long_mma.cu's.
 //
 // Variants `TxP` are for at most 8·T keys (32, 64) and heads of at most 32·P columns. Keys beyond the
 // sequence are rows of zeros; they and masked ones get a score of −∞. Rows, fragments and 16-byte
@@ -17,63 +18,25 @@
 //
 // Bytes: (2·Q + 2·K)·C·s forward, (4·Q + 4·K)·C·s and lse backward, and 8·K·C a chunk and direction where there are
 // several. Operations on the tensor cores: 4·Q·8T·C forward, 10·Q·8T·C backward, Q rounded up to 16.
-#include "tiles.cuh"
+#include "attention_tiles.cuh"
 
 #if MMA
 
 #define QUERIES 64  // of backward at a time
 
-#define SHAPE_ARGUMENTS \
-  int heads, int queries, int keys, int d, float scale, int qStride, int kStride, int vStride, int each
-#define SHAPE_VALUES heads, queries, keys, d, scale, qStride, kStride, vStride, each
+#define CUT_ARGUMENTS SHAPE_ARGUMENTS, int each
+#define CUT_VALUES SHAPE_VALUES, each
 
-// Brings keys and values of a head into two parts of shared memory, and what is added to each key's
-// score: −∞ where it is not to be seen.
+// Brings keys and values of a head into two parts of shared memory, and what is added to each key's score.
 template <int TILES, int PLANES>
 DEVICE void load_keys(T* keyRows, T* valueRows, float* unseen, int keys, int d, const T* k, int kStride, const T* v,
                       int vStride, const int* mask) {
-  using S = Sizes<TILES, PLANES>;
-  int c = threadIdx.x % 4;
-  for (int row = threadIdx.x / 4; row < S::ROWS; row += blockDim.x / 4) {
-#pragma unroll
-    for (int p = 0; p < PLANES; p++) {
-      int column = 32 * p + 8 * c;
-      bool there = row < keys && column < d;
-      copy_async(cell(keyRows + p * S::PLANE, row, c), there ? k + static_cast<i64>(row) * kStride + column : k, there);
-      copy_async(cell(valueRows + p * S::PLANE, row, c), there ? v + static_cast<i64>(row) * vStride + column : v, there);
-    }
-  }
-  for (int j = threadIdx.x; j < S::ROWS; j += blockDim.x)
-    unseen[j] = j < keys && (!mask || mask[j] != 0) ? 0 : NEGATIVE_INFINITY;
-}
-
-// Rows i and i + 8, which lane / 4 tells apart in a warp, as a left side; zeros from `last` on.
-template <int PLANES>
-DEVICE Left<PLANES> load_left(const T* rows, int stride, int i, int last, int d) {
-  const T* top = i < last ? rows + static_cast<i64>(i) * stride : nullptr;
-  const T* low = i + 8 < last ? rows + static_cast<i64>(i + 8) * stride : nullptr;
-  Left<PLANES> a;
-#pragma unroll
-  for (int p = 0; p < PLANES; p++) {
-    a.top[p] = get_chunk(top, 4 * p + threadIdx.x % 4, d);
-    a.low[p] = get_chunk(low, 4 * p + threadIdx.x % 4, d);
-  }
-  return a;
-}
-
-// The scores, in powers of two, of rows g and g + 8 with the keys of a tile.
-template <int PLANES>
-DEVICE void score(float (&s)[4], const Left<PLANES>& query, T* keyRows, int plane, int tile, float scale,
-                  const float* unseen) {
-  outer<PLANES>(s, query, keyRows, plane, tile);
-  float u[2];
-  load_some<2>(unseen + 8 * tile + threadIdx.x % 4 * 2, u);
-#pragma unroll
-  for (int e = 0; e < 4; e++) s[e] = s[e] * scale + u[e % 2];
+  load_rows<TILES, PLANES>(keyRows, valueRows, keys, d, k, kStride, v, vStride);
+  hide_keys(unseen, Sizes<TILES, PLANES>::ROWS, keys, mask);
 }
 
 template <int TILES, int PLANES>
-DEVICE void attend(SHAPE_ARGUMENTS, const T* q, const T* k, const T* v, const int* mask, T* y, float* lse) {
+DEVICE void attend(CUT_ARGUMENTS, const T* q, const T* k, const T* v, const int* mask, T* y, float* lse) {
   using S = Sizes<TILES, PLANES>;
   T* keyRows = reinterpret_cast<T*>(block_memory());
   T* valueRows = keyRows + S::PART;
@@ -104,11 +67,7 @@ DEVICE void attend(SHAPE_ARGUMENTS, const T* q, const T* k, const T* v, const in
     over_keys<TILES, PLANES>(out, p, lanes_of(valueRows));
     store_rows<PLANES>(i0 < last ? y + static_cast<i64>(i0) * channels : nullptr,
                        i1 < last ? y + static_cast<i64>(i1) * channels : nullptr, out, 1 / x.topSum, 1 / x.lowSum, d);
-    if (lse && lane % 4 == 0) {
-      float* into = lse + (b * heads + head) * queries;
-      if (i0 < last) into[i0] = x.top_lse();
-      if (i1 < last) into[i1] = x.low_lse();
-    }
+    store_lse(lse, heads, queries, x, i0, i1, last);
   }
 }
 
@@ -136,18 +95,9 @@ DEVICE void over_queries(float (&c)[4 * PLANES][4], int left, u32 columns, Lanes
   }
 }
 
-template <int PLANES>
-DEVICE void store_part(float* row, const float (&c)[4 * PLANES][4], int e, int d) {
-  int column = 2 * (threadIdx.x % 4);
-#pragma unroll
-  for (int i = 0; i < 4 * PLANES; i++) {
-    if (8 * i < d) store_some<2>(row + 8 * i + column, c[i] + e);
-  }
-}
-
-// parts[chunk][dv, dk][batch][key][head][column] where there are several chunks, else null.
+// `parts` as store_sums has them.
 template <int TILES, int PLANES>
-DEVICE void attend_backward(SHAPE_ARGUMENTS, const T* q, const T* k, const T* v, const int* mask, const T* y,
+DEVICE void attend_backward(CUT_ARGUMENTS, const T* q, const T* k, const T* v, const int* mask, const T* y,
                             const float* lse, const T* dy, T* dq, T* dk, T* dv, float* parts) {
   using S = Sizes<TILES, PLANES>;
   const int PLANE = 32 * QUERIES, OWN = TILES / 4;  // OWN: sums of a warp, and planes of weights
@@ -175,43 +125,26 @@ DEVICE void attend_backward(SHAPE_ARGUMENTS, const T* q, const T* k, const T* v,
   for (int o = 0; o < OWN; o++) clear<PLANES>(sum[o]);
   for (int start = first; start < last; start += QUERIES) {
     int left = min(QUERIES, last - start), top = start + i0, low = start + i1;
-    Left<PLANES> query = load_left<PLANES>(q, qStride, top, last, d);
-    Left<PLANES> rise = load_left<PLANES>(dy, channels, top, last, d);
-    Left<PLANES> out = load_left<PLANES>(y, channels, top, last, d);
-    float dot0 = 0, dot1 = 0;
-#pragma unroll
-    for (int p = 0; p < PLANES; p++) {
-      dot0 += chunk_dot(rise.top[p], out.top[p]);
-      dot1 += chunk_dot(rise.low[p], out.low[p]);
-    }
-    dot0 = quad_sum(dot0);
-    dot1 = quad_sum(dot1);
-    float m0 = top < last ? LOG2E * lse[top] : POSITIVE_INFINITY;
-    float m1 = low < last ? LOG2E * lse[low] : POSITIVE_INFINITY;
+    Rising<PLANES> r = load_rising<PLANES>(q, qStride, dy, y, lse, channels, top, last, d);
     wait_for_copies();
     __syncthreads();  // keys and values are there, and all have left the last queries
     if (16 * warp < left) {
 #pragma unroll
       for (int p = 0; p < PLANES; p++) {
-        *words_at(queryRows + p * PLANE, i0, t) = query.top[p];
-        *words_at(queryRows + p * PLANE, i1, t) = query.low[p];
-        *words_at(rises + p * PLANE, i0, t) = rise.top[p];
-        *words_at(rises + p * PLANE, i1, t) = rise.low[p];
+        *words_at(queryRows + p * PLANE, i0, t) = r.query.top[p];
+        *words_at(queryRows + p * PLANE, i1, t) = r.query.low[p];
+        *words_at(rises + p * PLANE, i0, t) = r.rise.top[p];
+        *words_at(rises + p * PLANE, i1, t) = r.rise.low[p];
       }
       u32 held[TILES][2];  // ds
 #pragma unroll
       for (int tile = 0; tile < TILES; tile++) {
         float s[4], dp[4];
-        score<PLANES>(s, query, keyRows, S::PLANE, tile, LOG2E * scale, unseen);
-        outer<PLANES>(dp, rise, valueRows, S::PLANE, tile);
-        s[0] = exp2_approximate(s[0] - m0);
-        s[1] = exp2_approximate(s[1] - m0);
-        s[2] = exp2_approximate(s[2] - m1);
-        s[3] = exp2_approximate(s[3] - m1);
-        u32 p[2] = {pack_pair(s[0], s[1]), pack_pair(s[2], s[3])};
+        u32 p[2];
+        score<PLANES>(s, r.query, keyRows, S::PLANE, tile, LOG2E * scale, unseen);
+        outer<PLANES>(dp, r.rise, valueRows, S::PLANE, tile);
+        score_gradient(s, dp, r, p, held[tile]);
         put_weights(weights, p, i0, tile);
-        held[tile][0] = pack_pair(s[0] * (dp[0] - dot0), s[1] * (dp[1] - dot0));
-        held[tile][1] = pack_pair(s[2] * (dp[2] - dot1), s[3] * (dp[3] - dot1));
         put_weights(slopes, held[tile], i0, tile);
       }
       float slope[4 * PLANES][4];
@@ -232,27 +165,17 @@ DEVICE void attend_backward(SHAPE_ARGUMENTS, const T* q, const T* k, const T* v,
 #pragma unroll
   for (int o = 0; o < OWN; o++) {
     bool ofKeys = OWN == 1 ? warp / 2 : o;
-    int j0 = 16 * (OWN == 1 ? warp % 2 : warp) + lane / 4, j1 = j0 + 8;
-    if (parts) {
-      i64 rows = static_cast<i64>(gridDim.z) * keys;
-      float* to = parts + ((2 * blockIdx.y + ofKeys) * rows + b * keys) * channels + head * d;
-      if (j0 < keys) store_part<PLANES>(to + static_cast<i64>(j0) * channels, sum[o], 0, d);
-      if (j1 < keys) store_part<PLANES>(to + static_cast<i64>(j1) * channels, sum[o], 2, d);
-    } else {
-      float by = ofKeys ? scale : 1;
-      i64 stride = ofKeys ? kStride : vStride;
-      T* to = (ofKeys ? dk : dv) + b * keys * stride + head * d;
-      store_rows<PLANES>(j0 < keys ? to + j0 * stride : nullptr, j1 < keys ? to + j1 * stride : nullptr, sum[o], by, by, d);
-    }
+    int j0 = 16 * (OWN == 1 ? warp % 2 : warp) + lane / 4;
+    store_sums<PLANES>(SHAPE_VALUES, sum[o], ofKeys, j0, blockIdx.y, dk, dv, parts);
   }
 }
 
-#define FORWARD_ARGUMENTS SHAPE_ARGUMENTS, const T *q, const T *k, const T *v, const int *mask, T *y, float *lse
-#define FORWARD_VALUES SHAPE_VALUES, q, k, v, mask, y, lse
+#define FORWARD_ARGUMENTS CUT_ARGUMENTS, const T *q, const T *k, const T *v, const int *mask, T *y, float *lse
+#define FORWARD_VALUES CUT_VALUES, q, k, v, mask, y, lse
 #define BACKWARD_ARGUMENTS                                                                              \
-  SHAPE_ARGUMENTS, const T *q, const T *k, const T *v, const int *mask, const T *y, const float *lse, const T *dy, \
+  CUT_ARGUMENTS, const T *q, const T *k, const T *v, const int *mask, const T *y, const float *lse, const T *dy, \
       T *dq, T *dk, T *dv, float *parts
-#define BACKWARD_VALUES SHAPE_VALUES, q, k, v, mask, y, lse, dy, dq, dk, dv, parts
+#define BACKWARD_VALUES CUT_VALUES, q, k, v, mask, y, lse, dy, dq, dk, dv, parts
 
 KERNEL_BOUNDS(128, 6) void attention_4x1(FORWARD_ARGUMENTS) { attend<4, 1>(FORWARD_VALUES); }
 KERNEL_BOUNDS(128, 5) void attention_4x2(FORWARD_ARGUMENTS) { attend<4, 2>(FORWARD_VALUES); }

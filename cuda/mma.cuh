@@ -87,6 +87,11 @@ DEVICE void copy_async(T* to, const T* from, bool there) {
   if (there) words = load_words<16>(from);
   store_words<16>(to, words);
 }
+DEVICE void copy_pair_async(float* to, const float* from, bool there) {
+  u64 words = 0;
+  if (there) words = load_words<8>(from);
+  store_words<8>(to, words);
+}
 DEVICE void wait_for_copies() {}
 
 #else
@@ -149,6 +154,17 @@ DEVICE void copy_async(T* to, const T* from, bool there) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
                :
                : "r"(shared_address(to)), "l"(from), "r"(there ? 16 : 0)
+               : "memory");
+#endif
+}
+// Two floats alike.
+DEVICE void copy_pair_async(float* to, const float* from, bool there) {
+#if __CUDA_ARCH__ < 800
+  store_words<8>(to, there ? load_words<8>(from) : 0);
+#else
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;"
+               :
+               : "r"(shared_address(to)), "l"(from), "r"(there ? 8 : 0)
                : "memory");
 #endif
 }

@@ -79,23 +79,16 @@ DEVICE Lanes lanes_of(T* part) {
 }
 
 // c += a · (16 rows that lie OFFSET bytes behind `right`), PLANE bytes a plane.
-template <int PLANES, int PLANE, int OFFSET>
+template <int PLANES, int PLANE, int OFFSET, int P = 0>
 DEVICE void inner(float (&c)[4 * PLANES][4], u32 a0, u32 a1, u32 a2, u32 a3, Lanes right) {
   u32 b[4];
-  load_transposed<OFFSET>(b, right.first);
-  mma(c[0], a0, a1, a2, a3, b[0], b[1]);
-  mma(c[1], a0, a1, a2, a3, b[2], b[3]);
-  load_transposed<OFFSET>(b, right.second);
-  mma(c[2], a0, a1, a2, a3, b[0], b[1]);
-  mma(c[3], a0, a1, a2, a3, b[2], b[3]);
-  if constexpr (PLANES == 2) {
-    load_transposed<OFFSET + PLANE>(b, right.first);
-    mma(c[4], a0, a1, a2, a3, b[0], b[1]);
-    mma(c[5], a0, a1, a2, a3, b[2], b[3]);
-    load_transposed<OFFSET + PLANE>(b, right.second);
-    mma(c[6], a0, a1, a2, a3, b[0], b[1]);
-    mma(c[7], a0, a1, a2, a3, b[2], b[3]);
-  }
+  load_transposed<OFFSET + P * PLANE>(b, right.first);
+  mma(c[4 * P], a0, a1, a2, a3, b[0], b[1]);
+  mma(c[4 * P + 1], a0, a1, a2, a3, b[2], b[3]);
+  load_transposed<OFFSET + P * PLANE>(b, right.second);
+  mma(c[4 * P + 2], a0, a1, a2, a3, b[0], b[1]);
+  mma(c[4 * P + 3], a0, a1, a2, a3, b[2], b[3]);
+  if constexpr (P + 1 < PLANES) inner<PLANES, PLANE, OFFSET, P + 1>(c, a0, a1, a2, a3, right);
 }
 
 template <int PLANES>
@@ -145,10 +138,9 @@ struct Softmax {
   DEVICE_MEMBER float low_lse() const { return LN2 * (low + log2f(lowSum)); }
 };
 
-// p = 2^(s − highest) as pairs of halves, from scores in powers of two.
+// Raises the highest to those of these scores.
 template <int TILES>
-DEVICE Softmax soften(const float (&s)[TILES][4], u32 (&p)[TILES][2]) {
-  Softmax x = {NEGATIVE_INFINITY, NEGATIVE_INFINITY, 0, 0};
+DEVICE void raise(Softmax& x, const float (&s)[TILES][4]) {
 #pragma unroll
   for (int tile = 0; tile < TILES; tile++) {
     x.top = fmaxf(x.top, fmaxf(s[tile][0], s[tile][1]));
@@ -156,15 +148,28 @@ DEVICE Softmax soften(const float (&s)[TILES][4], u32 (&p)[TILES][2]) {
   }
   x.top = quad_max(x.top);
   x.low = quad_max(x.low);
+}
+
+// p = 2^(s − top, low) as pairs of halves; the sums get what this lane has of them.
+template <int TILES>
+DEVICE void weigh(Softmax& x, const float (&s)[TILES][4], float top, float low, u32 (&p)[TILES][2]) {
 #pragma unroll
   for (int tile = 0; tile < TILES; tile++) {
-    float a = exp2_approximate(s[tile][0] - x.top), b = exp2_approximate(s[tile][1] - x.top);
-    float c = exp2_approximate(s[tile][2] - x.low), e = exp2_approximate(s[tile][3] - x.low);
+    float a = exp2_approximate(s[tile][0] - top), b = exp2_approximate(s[tile][1] - top);
+    float c = exp2_approximate(s[tile][2] - low), e = exp2_approximate(s[tile][3] - low);
     x.topSum += a + b;
     x.lowSum += c + e;
     p[tile][0] = pack_pair(a, b);
     p[tile][1] = pack_pair(c, e);
   }
+}
+
+// p = 2^(s − highest) as pairs of halves, from scores in powers of two.
+template <int TILES>
+DEVICE Softmax soften(const float (&s)[TILES][4], u32 (&p)[TILES][2]) {
+  Softmax x = {NEGATIVE_INFINITY, NEGATIVE_INFINITY, 0, 0};
+  raise(x, s);
+  weigh(x, s, x.top, x.low, p);
   x.topSum = quad_sum(x.topSum);
   x.lowSum = quad_sum(x.lowSum);
   return x;

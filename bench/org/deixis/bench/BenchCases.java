@@ -104,7 +104,9 @@ public final class BenchCases {
         upsampleAdd(8, 4, 24, 96));
   }
 
-  /** Swin-B 224, BERT-base at 20 tokens and the guide's decoder for a batch. */
+  /**
+   * Swin-B 224, BERT-base at 20 tokens, and at 128 and 512, and the guide's decoder for a batch.
+   */
   public static List<Timed> batch(int pictures, int share) {
     int i = pictures;
     int b = pictures * share;
@@ -130,6 +132,8 @@ public final class BenchCases {
         window(i, 7, 1024, 32, 7, 0),
         windowBlock(i, 56, 128, 4, 7, 3),
         selfAttention(b, 20, 768, 12),
+        paddedSelfAttention(i, 128, 768, 12),
+        paddedSelfAttention(b, 512, 768, 12),
         cross(b, 3136, 20, 512, 8),
         region(b, 8, 3136, 512),
         convolution(b, 56, 512, 256),
@@ -156,6 +160,7 @@ public final class BenchCases {
         window(1, 8, 8, 2, 4, 2),
         windowBlock(1, 8, 8, 2, 4, 2),
         selfAttention(1, 5, 8, 2),
+        paddedSelfAttention(1, 5, 8, 2),
         cross(2, 16, 5, 8, 2),
         region(1, 4, 16, 8),
         convolution(1, 8, 4, 4),
@@ -351,14 +356,28 @@ public final class BenchCases {
   }
 
   static Timed selfAttention(int batch, int tokens, int c, int heads) {
+    return selfAttention(batch, tokens, c, heads, false);
+  }
+
+  /** With a mask of the tokens that are padding, as BERT has it. */
+  static Timed paddedSelfAttention(int batch, int tokens, int c, int heads) {
+    return selfAttention(batch, tokens, c, heads, true);
+  }
+
+  private static Timed selfAttention(int batch, int tokens, int c, int heads, boolean masked) {
     long product = 2L * batch * tokens * tokens * c;
     long floats = 4L * batch * tokens * c;
+    long mask = masked ? 4L * batch * tokens : 0;
+    OpCase.Builder b =
+        op(AttentionOp.SELF, batch + "×" + tokens + "×" + c + (masked ? ", padded" : ""))
+            .in(batch, tokens, 3 * c);
+    if (masked) {
+      b.in(Kind.MASK, 1, batch, tokens);
+    }
     return new Timed(
-        op(AttentionOp.SELF, batch + "×" + tokens + "×" + c)
-            .in(batch, tokens, 3 * c)
-            .run(v -> AttentionOp.self(v[0], null, heads)),
-        new Cost(2 * product, floats, 0),
-        new Cost(7 * product, 3 * floats, 0),
+        b.run(v -> AttentionOp.self(v[0], masked ? v[1] : null, heads)),
+        new Cost(2 * product, floats, mask),
+        new Cost(7 * product, 3 * floats, 2 * mask),
         Map.of(
             "kind",
             "self_attention",
@@ -369,7 +388,9 @@ public final class BenchCases {
             "channels",
             c,
             "heads",
-            heads));
+            heads,
+            "masked",
+            masked));
   }
 
   static Timed region(int batch, int regions, int pixels, int dim) {

@@ -56,6 +56,8 @@ public class KernelBenchmark {
     "upsample_add 8·4×24²×96",
     "add_layer_norm 50176×128",
     "group_norm 64×56²×256, 32 groups",
+    "self_attention 16×128×768, padded",
+    "self_attention 64×512×768, padded",
     "embedding 1280 of 30522×768",
     "merge_gather 16×56²×128",
     "dropout 1280×768",

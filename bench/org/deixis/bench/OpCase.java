@@ -28,6 +28,11 @@ public record OpCase(
     INTS,
     /** A mask I32 (B, T) whose rows start with at least one 1. */
     MASK,
+    /**
+     * A mask I32 (B, T) with runs of 64 zeros: of every three runs, from 0 on, one has ones (the
+     * second in the first row, the first in the next, then the third), and there one of five is 0.
+     */
+    GAPS,
     /** U8 0 or 1. */
     BITMAP,
     /** U8 in [0, 255]. */

@@ -51,6 +51,7 @@ public final class OpCases {
     losses(cases);
     layout(cases);
     WideLoadCases.addTo(cases);
+    LongAttentionCases.addTo(cases);
     return List.copyOf(cases);
   }
 

@@ -81,7 +81,7 @@ final class OperationRun implements AutoCloseable {
     DType dtype =
         switch (in.kind()) {
           case FLOATS, BITS -> DType.F32;
-          case INTS, MASK -> DType.I32;
+          case INTS, MASK, GAPS -> DType.I32;
           case BITMAP, PICTURE -> DType.U8;
           case RNG -> DType.I64;
         };
@@ -108,7 +108,7 @@ final class OperationRun implements AutoCloseable {
         case FLOATS -> bytes.putFloat((float) (rng.nextGaussian() * in.scale()));
         case BITS -> bytes.putFloat(rng.nextInt(2));
         case INTS -> bytes.putInt(rng.nextInt((int) in.scale()));
-        case MASK -> bytes.putInt(1);
+        case MASK, GAPS -> bytes.putInt(1);
         case BITMAP -> bytes.put((byte) rng.nextInt(2));
         case PICTURE -> bytes.put((byte) rng.nextInt(256));
         case RNG -> bytes.putLong(i + 1L);

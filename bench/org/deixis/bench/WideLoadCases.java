@@ -256,9 +256,8 @@ final class WideLoadCases {
   }
 
   /**
-   * Attention over short sequences: keys that are no whole tiles of 8, 32 or 64 and more than are
-   * on the tensor cores; heads of whole packs that are no whole steps of 16; tiles and chunks of 64
-   * queries.
+   * Attention over short sequences: keys that are no whole tiles of 8, 32 or 64 and a few more;
+   * heads of whole packs that are no whole steps of 16; tiles and chunks of 64 queries.
    */
   private static void attention(List<OpCase> cases) {
     int[][] own = {{3, 20, 2, 64}, {2, 8, 3, 8}, {3, 33, 2, 24}, {3, 64, 1, 40}, {2, 65, 1, 16}};

@@ -39,6 +39,7 @@ public final class CaseRun {
               case BITS, BITMAP -> rng.nextInt(10) < 3 ? 1 : 0;
               case INTS -> rng.nextInt((int) in.scale());
               case MASK -> j % in.shape().dim(1) <= (j / in.shape().dim(1)) * 3 ? 1 : 0;
+              case GAPS -> gap(j / in.shape().dim(1), j % in.shape().dim(1)) ? 0 : 1;
               case PICTURE -> rng.nextInt(256);
               case RNG -> j == 0 ? 1234567 : 42;
             };
@@ -48,6 +49,10 @@ public final class CaseRun {
     return values;
   }
 
+  private static boolean gap(int row, int token) {
+    return (token / 64 + row) % 3 != 1 || token % 5 == 4;
+  }
+
   static double round(double v, DType dtype) {
     return dtype.isHalf() ? Half.toFloat(dtype, Half.fromFloat(dtype, (float) v)) : (float) v;
   }
@@ -55,7 +60,7 @@ public final class CaseRun {
   private static DType type(OpCase.Kind kind, DType dtype) {
     return switch (kind) {
       case FLOATS, BITS -> dtype;
-      case INTS, MASK -> DType.I32;
+      case INTS, MASK, GAPS -> DType.I32;
       case BITMAP, PICTURE -> DType.U8;
       case RNG -> DType.I64;
     };

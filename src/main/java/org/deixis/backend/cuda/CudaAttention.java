@@ -6,12 +6,18 @@ import org.deixis.core.DType;
 import org.deixis.core.Shape;
 
 /**
- * Launches of attention on short sequences: {@code attention_mma.cu}, on the tensor cores, for half
- * types wherever the device has them and the keys fit, else {@code attention.cu}.
+ * Launches of attention over sequences: for half types, wherever the device has tensor cores for
+ * them and rows are whole packs, {@code attention_mma.cu} for few keys and {@code
+ * attention_long_mma.cu} for more, else {@code attention.cu}.
  */
 final class CudaAttention {
   private static final String PLAIN = "attention";
   private static final String TENSOR = "attention_mma";
+
+  /** What the few keys' kernels serve; {@link CudaLongAttention} has the rest. */
+  private static final int MOST_KEYS = 64;
+
+  private static final int MOST_COLUMNS = 64;
 
   // As in the files.
   private static final int WARPS = 4;
@@ -30,13 +36,15 @@ final class CudaAttention {
 
   private final Kernels kernels;
   private final DeviceMemory memory;
+  private final CudaLongAttention many;
 
   CudaAttention(Kernels kernels, DeviceMemory memory) {
     this.kernels = kernels;
     this.memory = memory;
+    many = new CudaLongAttention(kernels, memory);
   }
 
-  private static Launch shape(Launch launch, Attention s) {
+  static Launch shape(Launch launch, Attention s) {
     return launch
         .i(s.heads())
         .i(s.queries())
@@ -48,7 +56,8 @@ final class CudaAttention {
         .i(s.vStride());
   }
 
-  private static Array from(Array x, int elements) {
+  /** The array from there on: where a head's rows begin. */
+  static Array from(Array x, int elements) {
     return new Array(x.buffer(), x.offset() + elements, Shape.of(0), x.dtype());
   }
 
@@ -76,55 +85,57 @@ final class CudaAttention {
   }
 
   /**
-   * The variant for keys and rows, or null when they are for the plain kernels.
+   * Whether the tensor cores multiply such rows.
    *
    * @param addresses where rows begin, joined by "or"
    */
-  private Variant variant(Attention s, DType dtype, long addresses) {
-    boolean cores = kernels.hasTensorCores(dtype);
-    boolean packs =
-        (s.headDim() | s.qStride() | s.kStride() | s.vStride()) % Kernels.pack(dtype) == 0
-            && addresses % PACK_BYTES == 0;
-    if (!cores || !packs || s.keys() > 64 || s.headDim() > 64) {
-      return null;
-    }
-    return new Variant(s.keys() <= 32 ? 4 : 8, s.headDim() <= 32 ? 1 : 2);
+  private boolean onTensorCores(Attention s, DType dtype, long addresses) {
+    return kernels.hasTensorCores(dtype)
+        && (s.headDim() | s.qStride() | s.kStride() | s.vStride()) % Kernels.pack(dtype) == 0
+        && addresses % PACK_BYTES == 0;
+  }
+
+  /** The variant for few keys of narrow heads, else null. */
+  private static Variant variant(Attention s) {
+    return s.keys() > MOST_KEYS || s.headDim() > MOST_COLUMNS
+        ? null
+        : new Variant(s.keys() <= 32 ? 4 : 8, s.headDim() <= 32 ? 1 : 2);
   }
 
   private static long addresses(Attention s, Array q, Array k, Array v) {
-    return DeviceBuffer.address(from(q, s.qOffset()))
-        | DeviceBuffer.address(from(k, s.kOffset()))
-        | DeviceBuffer.address(from(v, s.vOffset()));
+    return DeviceBuffer.addresses(from(q, s.qOffset()), from(k, s.kOffset()), from(v, s.vOffset()));
   }
 
-  /** How the queries of a head are cut into chunks. */
-  private record Chunks(int each, int count) {}
-
+  /** Chunks of tiles of a head's queries. */
   private Chunks chunks(Attention s, int tile, int blocks) {
-    int tiles = (s.queries() + tile - 1) / tile;
     long heads = (long) s.batch() * s.heads();
-    long wanted = Math.max(1, (long) blocks * kernels.multiprocessors() / heads);
-    int each = (int) ((tiles + wanted - 1) / wanted);
-    return new Chunks(each * tile, (tiles + each - 1) / each);
+    return Chunks.of(
+        (s.queries() + tile - 1) / tile, (long) blocks * kernels.multiprocessors() / heads);
   }
 
   void attention(Attention s, Array q, Array k, Array v, Array mask, Array y, Array lse) {
     if (y.size() == 0) {
       return;
     }
-    Variant variant = variant(s, q.dtype(), addresses(s, q, k, v) | DeviceBuffer.address(y));
-    if (variant != null) {
+    boolean cores = onTensorCores(s, q.dtype(), addresses(s, q, k, v) | DeviceBuffer.address(y));
+    Variant variant = variant(s);
+    if (cores && variant == null && many.serves(s)) {
+      many.forward(s, q, k, v, mask, y, lse);
+      return;
+    }
+    if (cores && variant != null) {
       int warps = Math.min(WARPS, (s.queries() + QUERIES_OF_WARP - 1) / QUERIES_OF_WARP);
-      Chunks c = chunks(s, QUERIES_OF_WARP * warps, FORWARD_BLOCKS);
+      int tile = QUERIES_OF_WARP * warps;
+      Chunks c = chunks(s, tile, FORWARD_BLOCKS);
       shape(kernels.of(TENSOR, variant.name("attention"), q), s)
-          .i(c.each)
+          .i(tile * c.each())
           .p(from(q, s.qOffset()))
           .p(from(k, s.kOffset()))
           .p(from(v, s.vOffset()))
           .p(mask)
           .p(y)
           .p(lse)
-          .grid(s.heads(), c.count, s.batch(), 32 * warps, 1, variant.forward());
+          .grid(s.heads(), c.count(), s.batch(), 32 * warps, 1, variant.forward());
       return;
     }
     shape(kernels.of(PLAIN, "attention", q), s)
@@ -158,15 +169,19 @@ final class CudaAttention {
     if (s.batch() == 0) {
       return;
     }
-    Variant variant =
-        variant(
-            s,
-            q.dtype(),
-            addresses(s, q, k, v)
-                | addresses(s, dq, dk, dv)
-                | DeviceBuffer.address(y)
-                | DeviceBuffer.address(dy));
-    if (variant != null && s.queries() > 0 && s.keys() > 0) {
+    boolean cores =
+        s.queries() > 0
+            && s.keys() > 0
+            && onTensorCores(
+                s,
+                q.dtype(),
+                addresses(s, q, k, v) | addresses(s, dq, dk, dv) | DeviceBuffer.addresses(y, dy));
+    Variant variant = variant(s);
+    if (cores && variant == null && many.serves(s)) {
+      many.backward(s, q, k, v, mask, y, lse, dy, dq, dk, dv);
+      return;
+    }
+    if (cores && variant != null) {
       backwardOnTensorCores(variant, s, q, k, v, mask, y, lse, dy, dq, dk, dv);
       return;
     }
@@ -269,13 +284,10 @@ final class CudaAttention {
       Array dk,
       Array dv) {
     Chunks c = chunks(s, QUERIES, BACKWARD_BLOCKS);
-    long rows = (long) s.batch() * s.keys();
-    int channels = s.heads() * s.headDim();
-    DeviceBuffer parts =
-        c.count == 1 ? null : memory.scratch(c.count * 2 * rows * channels * Float.BYTES);
+    DeviceBuffer parts = parts(memory, s, c.count());
     try {
       shape(kernels.of(TENSOR, variant.name("attention_backward"), q), s)
-          .i(c.each)
+          .i(QUERIES * c.each())
           .p(from(q, s.qOffset()))
           .p(from(k, s.kOffset()))
           .p(from(v, s.vOffset()))
@@ -287,25 +299,41 @@ final class CudaAttention {
           .p(from(dk, s.kOffset()))
           .p(from(dv, s.vOffset()))
           .p(parts)
-          .grid(s.heads(), c.count, s.batch(), THREADS, 1, variant.backward());
-      if (parts != null) {
-        kernels
-            .of(TENSOR, "attention_parts", q)
-            .l(rows)
-            .i(channels)
-            .i(c.count)
-            .f(s.scale())
-            .i(s.kStride())
-            .i(s.vStride())
-            .p(parts)
-            .p(from(dk, s.kOffset()))
-            .p(from(dv, s.vOffset()))
-            .over(2 * rows * channels / Kernels.pack(q.dtype()));
-      }
+          .grid(s.heads(), c.count(), s.batch(), THREADS, 1, variant.backward());
+      addParts(kernels, s, c.count(), parts, dk, dv);
     } finally {
       if (parts != null) {
         parts.release();
       }
     }
+  }
+
+  /** Room for what each chunk of queries gives keys and values; null where one gives all. */
+  static DeviceBuffer parts(DeviceMemory memory, Attention s, int chunks) {
+    long rows = (long) s.batch() * s.keys();
+    long matrix = rows * s.heads() * s.headDim() * Float.BYTES;
+    return chunks == 1 ? null : memory.scratch(2 * chunks * matrix);
+  }
+
+  /** Adds up what chunks gave, if there are several. */
+  static void addParts(
+      Kernels kernels, Attention s, int chunks, DeviceBuffer parts, Array dk, Array dv) {
+    if (parts == null) {
+      return;
+    }
+    long rows = (long) s.batch() * s.keys();
+    int channels = s.heads() * s.headDim();
+    kernels
+        .of(TENSOR, "attention_parts", dk)
+        .l(rows)
+        .i(channels)
+        .i(chunks)
+        .f(s.scale())
+        .i(s.kStride())
+        .i(s.vStride())
+        .p(parts)
+        .p(from(dk, s.kOffset()))
+        .p(from(dv, s.vOffset()))
+        .over(2 * rows * channels / Kernels.pack(dk.dtype()));
   }
 }

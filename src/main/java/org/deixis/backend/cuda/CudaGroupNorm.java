@@ -34,16 +34,16 @@ final class CudaGroupNorm {
    * How a map is cut into blocks.
    *
    * @param most groups in a run
-   * @param chunk pixels of a block
+   * @param chunks of pixels, one a block
    */
   private record Cut(
-      int batch, int pixels, int channels, int groups, int most, int runs, int chunk, int chunks) {
+      int batch, int pixels, int channels, int groups, int most, int runs, Chunks chunks) {
     Launch of(Kernels kernels, String name, Array typed) {
-      return kernels.of(FILE, name, typed).l(pixels).i(channels).i(groups).i(most).l(chunk);
+      return kernels.of(FILE, name, typed).l(pixels).i(channels).i(groups).i(most).l(chunks.each());
     }
 
     void launch(Launch launch, int shared) {
-      launch.grid(runs, chunks, batch, Kernels.THREADS, 1, shared);
+      launch.grid(runs, chunks.count(), batch, Kernels.THREADS, 1, shared);
     }
 
     /** Bytes of shared memory for the sums of two values a channel and thread. */
@@ -59,26 +59,14 @@ final class CudaGroupNorm {
     if (width == 0 || width % pack != 0 || width / pack > Kernels.THREADS || pixels == 0) {
       return null;
     }
-    long bits = DeviceBuffer.address(x);
-    for (Array a : others) {
-      bits |= DeviceBuffer.address(a);
-    }
-    if (bits % (pack * x.dtype().bytes()) != 0) {
+    if ((DeviceBuffer.address(x) | DeviceBuffer.addresses(others)) % (pack * x.dtype().bytes())
+        != 0) {
       return null;
     }
     int atMost = Math.max(1, RUN_PACKS / (width / pack));
     int runs = (groups + atMost - 1) / atMost;
-    int chunks = kernels.chunks(pixels, (long) runs * batch);
-    int chunk = (pixels + chunks - 1) / chunks;
-    return new Cut(
-        batch,
-        pixels,
-        channels,
-        groups,
-        (groups + runs - 1) / runs,
-        runs,
-        chunk,
-        (pixels + chunk - 1) / chunk);
+    Chunks chunks = Chunks.of(pixels, kernels.chunks(pixels, (long) runs * batch));
+    return new Cut(batch, pixels, channels, groups, (groups + runs - 1) / runs, runs, chunks);
   }
 
   void groupNorm(
@@ -113,7 +101,7 @@ final class CudaGroupNorm {
       return;
     }
     long rows = (long) batch * groups;
-    DeviceBuffer partial = memory.scratch(2 * rows * cut.chunks * Float.BYTES);
+    DeviceBuffer partial = memory.scratch(2 * rows * cut.chunks.count() * Float.BYTES);
     try {
       cut.launch(
           cut.of(kernels, "group_norm_moments", x).p(x).p(partial),
@@ -123,8 +111,8 @@ final class CudaGroupNorm {
           .l(rows)
           .l(pixels)
           .i(channels / groups)
-          .l(cut.chunk)
-          .i(cut.chunks)
+          .l(cut.chunks.each())
+          .i(cut.chunks.count())
           .f(eps)
           .p(partial)
           .p(stats)
@@ -154,7 +142,7 @@ final class CudaGroupNorm {
       plainBackward(batch, pixels, channels, groups, x, gamma, stats, dy, dx, dGamma, dBeta);
       return;
     }
-    long parts = 2L * batch * cut.chunks * channels;
+    long parts = 2L * batch * cut.chunks.count() * channels;
     long pictures = 2L * batch * channels;
     DeviceBuffer partial = memory.scratch(parts * Float.BYTES);
     DeviceBuffer sums = memory.scratch(pictures * Float.BYTES);
@@ -164,7 +152,7 @@ final class CudaGroupNorm {
           cut.of(kernels, "group_norm_gradient_sums", x).p(x).p(stats).p(dy).p(partial),
           cut.columnSums(x));
       cut.of(kernels, "group_norm_gradient_fold", x)
-          .i(cut.chunks)
+          .i(cut.chunks.count())
           .p(partial)
           .p(gamma)
           .i(type(gamma))

@@ -54,11 +54,7 @@ final class CudaNorm {
     if (columns == 0 || columns % pack != 0 || columns > 1024) {
       return null;
     }
-    long bits = DeviceBuffer.address(x);
-    for (Array a : others) {
-      bits |= DeviceBuffer.address(a);
-    }
-    if (bits % PACK_BYTES != 0) {
+    if ((DeviceBuffer.address(x) | DeviceBuffer.addresses(others)) % PACK_BYTES != 0) {
       return null;
     }
     int packs = columns / pack;

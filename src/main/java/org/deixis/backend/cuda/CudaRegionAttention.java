@@ -79,10 +79,7 @@ final class CudaRegionAttention {
 
   private Variant variant(int regions, int dim, Array... rows) {
     DType dtype = rows[0].dtype();
-    long begins = 0;
-    for (Array a : rows) {
-      begins |= DeviceBuffer.address(a);
-    }
+    long begins = DeviceBuffer.addresses(rows);
     boolean cores = kernels.hasTensorCores(dtype);
     if (cores && dim % Kernels.pack(dtype) == 0 && begins % PACK_BYTES == 0) {
       return new Variant(true, 0, regions <= 8 ? 8 : regions <= 16 ? 16 : 32);
@@ -91,19 +88,17 @@ final class CudaRegionAttention {
     return new Variant(false, fours ? FOUR : 1, 8);
   }
 
-  /** How the pixels of a picture are cut into chunks of tiles. */
-  private record Chunks(int each, int count) {}
-
-  /** One round of blocks, so that parts are few: what registers and shared memory hold at once. */
+  /**
+   * Chunks of tiles: one round of blocks, so that parts are few, what registers and shared memory
+   * hold at once.
+   */
   private Chunks chunks(int batch, int pixels, int sets, long shared) {
     int held = BLOCKS;
     while (held > 1 && !kernels.hasShared(held * shared)) {
       held--;
     }
     int tiles = (pixels + TILE - 1) / TILE;
-    long wanted = Math.max(1, (long) held * kernels.multiprocessors() / ((long) batch * sets));
-    int each = (int) ((tiles + wanted - 1) / wanted);
-    return new Chunks(each, (tiles + each - 1) / each);
+    return Chunks.of(tiles, (long) held * kernels.multiprocessors() / ((long) batch * sets));
   }
 
   private Launch shape(
@@ -113,7 +108,7 @@ final class CudaRegionAttention {
         .i(regions)
         .i(pixels)
         .i(dim)
-        .i(c.each);
+        .i(c.each());
   }
 
   void forward(
@@ -138,8 +133,8 @@ final class CudaRegionAttention {
     long rows = (long) batch * regions;
     long tiles = (pixels + TILE - 1) / TILE;
     DeviceBuffer tops = memory.scratch(rows * tiles * Float.BYTES);
-    DeviceBuffer states = memory.scratch(2 * rows * c.count * Float.BYTES);
-    DeviceBuffer parts = memory.scratch(rows * c.count * dim * Float.BYTES);
+    DeviceBuffer states = memory.scratch(2 * rows * c.count() * Float.BYTES);
+    DeviceBuffer parts = memory.scratch(rows * c.count() * dim * Float.BYTES);
     try {
       shape(variant, "forward", q, regions, pixels, dim, c)
           .f(scale)
@@ -150,7 +145,7 @@ final class CudaRegionAttention {
           .p(tops)
           .p(states)
           .p(parts)
-          .grid(sets, c.count, batch, THREADS, 1, shared + (c.each > 1 ? sums : 0));
+          .grid(sets, c.count(), batch, THREADS, 1, shared + (c.each() > 1 ? sums : 0));
       finish(batch, regions, pixels, dim, c, 1, states, tops, parts, map, y);
     } finally {
       tops.release();
@@ -180,7 +175,7 @@ final class CudaRegionAttention {
         .i(regions)
         .i(pixels)
         .i(dim)
-        .i(c.count)
+        .i(c.count())
         .i(wide)
         .f(scale)
         .p(states)
@@ -224,8 +219,8 @@ final class CudaRegionAttention {
     Chunks ofValues = chunks(batch, pixels, 1, ofScores);
     Chunks ofKeys = chunks(batch, pixels, sets, weights + sums);
     DeviceBuffer whole = memory.scratch(rows * pixels * Float.BYTES);
-    DeviceBuffer dots = memory.scratch(rows * ofValues.count * Float.BYTES);
-    DeviceBuffer parts = memory.scratch(rows * ofKeys.count * dim * Float.BYTES);
+    DeviceBuffer dots = memory.scratch(rows * ofValues.count() * Float.BYTES);
+    DeviceBuffer parts = memory.scratch(rows * ofKeys.count() * dim * Float.BYTES);
     try {
       shape(variant, "values", v, regions, pixels, dim, ofValues)
           .p(v)
@@ -235,18 +230,18 @@ final class CudaRegionAttention {
           .p(whole)
           .p(dots)
           .p(dv)
-          .grid(1, ofValues.count, batch, THREADS, 1, ofScores);
+          .grid(1, ofValues.count(), batch, THREADS, 1, ofScores);
       shape(variant, "keys", k, regions, pixels, dim, ofKeys)
           .f(scale)
           .p(q)
           .p(k)
           .p(map)
           .p(whole)
-          .i(ofValues.count)
+          .i(ofValues.count())
           .p(dots)
           .p(dk)
           .p(parts)
-          .grid(sets, ofKeys.count, batch, THREADS, 1, weights + (ofKeys.each > 1 ? sums : 0));
+          .grid(sets, ofKeys.count(), batch, THREADS, 1, weights + (ofKeys.each() > 1 ? sums : 0));
       finish(batch, regions, pixels, dim, ofKeys, scale, null, null, parts, null, dq);
     } finally {
       whole.release();

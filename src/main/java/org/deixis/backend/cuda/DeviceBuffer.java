@@ -41,6 +41,15 @@ final class DeviceBuffer extends Buffer {
     return a == null ? 0 : ((DeviceBuffer) a.buffer()).address() + a.offset() * a.dtype().bytes();
   }
 
+  /** Device addresses joined by "or": what one of them is no multiple of, this is none of. */
+  static long addresses(Array... arrays) {
+    long joined = 0;
+    for (Array a : arrays) {
+      joined |= address(a);
+    }
+    return joined;
+  }
+
   @Override
   protected void free() {
     memory.free(address, reserved, ofGraphs);

@@ -22,6 +22,7 @@ public final class NvrtcCompiler implements KernelCompiler {
   /** What kernel files include. */
   private static final List<String> HEADERS =
       List.of(
+          "attention_tiles.cuh",
           "common.cuh",
           "loss.cuh",
           "mma.cuh",
