@@ -1,11 +1,11 @@
-// Windowed attention on the tensor cores for windows of 65 to 144 positions (9×9 to 12×12); the mathematics,
-// shapes, types and sides are those of window_attention_mma.cu, and so are the rows in shared memory and
-// the depth's order. Variants 18x1 (d ≤ 32) and 18x2 (d ≤ 64).
+// Windowed attention on the tensor cores for windows of 65 to 144 positions, at most 12 on a side; the
+// mathematics, types, sides and rows in shared memory are those of window_attention_mma.cu, but fragments are
+// loaded whole, so the depth of Q Kᵀ is not permuted. Variants 18x1 (d ≤ 32) and 18x2 (d ≤ 64).
 //
 // A block takes one head and a run of windows: grid (heads, groups). What binds a multiprocessor here is its
-// shared memory: every warp reads all keys and values, so a warp takes not 16 but 32 positions, two tiles of
-// 16, and reads once for both. 144 positions are 9 tiles: 5 warps, of which the last has one tile;
-// with d > 32, where registers do not suffice, 9 warps of one tile. Tiles beyond N are left out.
+// shared memory: every warp reads all keys and values. So a warp takes not 16 but 32 positions, two tiles of
+// 16, and reads once for both: 144 positions are 9 tiles, 5 warps, of which the last has one tile.
+// With d > 32, where registers do not suffice, 9 warps of one tile. Tiles beyond N are left out.
 //
 //   forward   a warp's queries stay in registers; keys go by sixteen at a time, p = 2^(s − reference), the
 //             reference a highest score so far: where scores pass it by more than 4, it follows,
@@ -13,10 +13,13 @@
 //             accumulators of Q Kᵀ start from.
 //   backward  (window_attention_large_backward.cu) a warp owns 32 keys, so that K, V and the sums for dK and dV
 //             stay in registers. For 16 queries at a time: Sᵀ = K Qᵀ, dPᵀ = V dYᵀ − D, both with keys along
-//             the rows, so that Pᵀ and dSᵀ, rounded to halves, are the left sides of dV = Pᵀ dY and
-//             dK = dSᵀ Q as they are. Only dSᵀ goes to shared memory, from where dQ = dS K takes it, by queries,
-//             and the sum of dS by table rows. That sum is of dS as rounded for the products, in fp32, each
-//             thread its own rows of the table, in a fixed order, over all windows of the block.
+//             the rows, so that Pᵀ and dSᵀ, rounded to halves, are as they are the left sides of dV = Pᵀ dY
+//             and dK = dSᵀ Q. Only dSᵀ goes to shared memory, where dQ = dS K, by queries, takes it, and
+//             the table's gradient.
+//
+// Rounded to halves: p before P V and Pᵀ dY, dS before its products and before its sum; everything else is
+// fp32. The sum of dS over a block's windows is in fp32, each thread its own elements, in a fixed order; at its end
+// a block folds them into the table's rows, and a second kernel adds the blocks' parts in order.
 //
 // Bytes as in window_attention_mma.cu. Operations on the tensor cores, N rounded up to 16 for R: forward
 // 4·R²·d a window and head, backward 10·R²·d.
@@ -100,12 +103,17 @@ DEVICE void attend(FORWARD_ARGUMENTS) {
 #pragma unroll
   for (int k = 0; k < 2 * S::TILES; k++) offsets[k] = i0 + 8 * k < n ? 4 * offset_of(w, i0 + 8 * k) : 0;
   Rows rows = {qkv, bias ? bias + head * d : bias, channels, d};
-  for (Range at = range_of_block(w, batch); at.index < at.last; next(at, w)) {
+  Range at = range_of_block(w, batch);
+  Step* steps = reinterpret_cast<Step*>(behind(own, w));
+  begin_steps(steps, w, at);
+  for (; at.index < at.last; at.index++) {
+    const Step& now = steps[at.index & 1];
     int* places = own.places + (at.index & 1) * S::ROWS;
-    write_places(w, places, S::ROWS, n, bias != nullptr);
-    i64 first = static_cast<i64>(at.picture) * height * width;
+    write_places(now.window, places, S::ROWS, n, bias != nullptr);
+    i64 first = static_cast<i64>(now.picture) * height * width;
     rows.qkv = qkv + first * 3 * channels + head * d;
     __syncthreads();  // places are there, and all have left the last window
+    if (threadIdx.x == 0) next_step(steps, at.index);
     for_brought_rows<PLANES>([&](int row) {
       Origin o = origin(rows, places[row]);
       bring<PLANES>(keys, row, o.q + channels, o.there, d);
@@ -115,7 +123,7 @@ DEVICE void attend(FORWARD_ARGUMENTS) {
     const int* own_places = places + i0;
     wait_for_copies();
     __syncthreads();  // the window is there
-    bool seam = seamed(w);
+    bool seam = seamed(now.window);
     for_own_tiles<S::TILES>(used, [&](auto count) {
       const int OWN = decltype(count)::N;
       float out[OWN][4 * PLANES][4];
@@ -151,7 +159,7 @@ DEVICE void attend(FORWARD_ARGUMENTS) {
         go_on<OWN, PLANES>(x, s, out, p, scale);
         multiply<OWN, PLANES>(out, p, sixteen_on(right, k));
       }
-      T* to = y + static_cast<i64>(at.picture) * height * width * channels + head * d;
+      T* to = y + static_cast<i64>(now.picture) * height * width * channels + head * d;
 #pragma unroll
       for (int m = 0; m < OWN; m++) {
         float topSum = quad_sum(x[m].topSum), lowSum = quad_sum(x[m].lowSum);

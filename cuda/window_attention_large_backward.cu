@@ -7,17 +7,14 @@
 // Halves from one row of dSᵀ to the next: eight rows' chunks lie in different banks.
 #define STRIDE 152
 
+// The most sums of dS that a thread has: 2W − 1.
+#define SUMS 23
+
 // This lane's chunk of a plane of a row of y, behind the row's values in its row of dS.
 template <int PLANES>
 DEVICE T* output_at(T* slopes, int row, int plane) {
   return slopes + row * STRIDE + 32 * (PLANES + plane) + threadIdx.x % 4 * 8;
 }
-
-// A window and its picture, in shared memory, where registers are short.
-struct Step {
-  Window window;
-  int picture;
-};
 
 // dS as rounded, added up: a thread takes one row of the window's keys and one of its queries, and adds what lies
 // equally far to the right, in fp32; its 2W − 1 sums lie a THREADS apart.
@@ -80,10 +77,10 @@ DEVICE void attend_backward(BACKWARD_ARGUMENTS) {
   using S = Large<PLANES>;
   T* keys = reinterpret_cast<T*>(block_memory());
   T* queries = keys + S::PART;
-  T* rises = queries + S::PART;   // dy
-  T* slopes = rises + S::PART;    // dSᵀ
+  T* rises = queries + S::PART;  // dy
+  T* slopes = rises + S::PART;   // dSᵀ
   float* sums = reinterpret_cast<float*>(slopes + S::ROWS * STRIDE);  // of dS, a column a thread
-  float* logs = sums + 23 * S::THREADS;                               // log-sum-exps of queries, times log₂e
+  float* logs = sums + SUMS * S::THREADS;                             // log-sum-exps of queries, times log₂e
   float* dots = logs + S::ROWS;                                       // −dy·y
   int n = windowH * windowW, used = (n + 15) / 16, channels = heads * d, head = blockIdx.x;
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, t = lane % 4;
@@ -98,7 +95,7 @@ DEVICE void attend_backward(BACKWARD_ARGUMENTS) {
 #pragma unroll
   for (int k = 0; k < 2 * S::TILES; k++) offsets[k] = 4 * key_offset(w, i0 + 8 * k, n);
   // dk and dv of the padded positions, a row a warp.
-  float* padded = const_cast<float*>(own.table) + relatives + relatives / 2 + 1;
+  float* padded = behind(own, w);
   float* warp_padded = padded + warp * 64 * PLANES;
   for (int i = 0; i < 2 * windowW - 1; i++) sums[i * S::THREADS + threadIdx.x] = 0;
   if (padding)
@@ -106,12 +103,10 @@ DEVICE void attend_backward(BACKWARD_ARGUMENTS) {
   Rows rows = {qkv, bias ? bias + head * d : bias, channels, d};
   Range at = range_of_block(w, batch);
   Step* steps = reinterpret_cast<Step*>(padded + (padding ? S::WARPS_ * 64 * PLANES : 0));  // of windows in turn
-  if (threadIdx.x == 0) steps[at.index & 1] = Step{w, at.picture};
-  __syncthreads();
+  begin_steps(steps, w, at);
   for (int index = at.index; index < at.last; index++) {
-    int turn = index & 1;
-    const Step& now = steps[turn];
-    int* places = own.places + turn * S::ROWS;
+    const Step& now = steps[index & 1];
+    int* places = own.places + (index & 1) * S::ROWS;
     const int* own_places = places + i0;
     write_places(now.window, places, S::ROWS, n, bias != nullptr);
     i64 first = static_cast<i64>(now.picture) * height * width;
@@ -119,13 +114,7 @@ DEVICE void attend_backward(BACKWARD_ARGUMENTS) {
     const T* dy_head = dy + first * channels + head * d;
     const T* y_head = y + first * channels + head * d;
     __syncthreads();  // places are there, and all have left the last window
-    if (threadIdx.x == 0) {
-      Step& next_step = steps[turn ^ 1];
-      next_step = now;
-      Range r = {index, at.last, now.picture};
-      next(r, next_step.window);
-      next_step.picture = r.picture;
-    }
+    if (threadIdx.x == 0) next_step(steps, index);
     const float* own_lse = lse + (static_cast<i64>(index) * heads + head) * n;
     for_brought_rows<PLANES>([&](int row) {
       Origin o = origin(rows, places[row]);
@@ -142,8 +131,10 @@ DEVICE void attend_backward(BACKWARD_ARGUMENTS) {
     for_brought_rows<PLANES>([&](int row) {  // chunks that this lane has brought
       float dot = 0;
 #pragma unroll
-      for (int p = 0; p < PLANES; p++)
-        dot += chunk_dot(*words_at(rises + p * S::PLANE, row, t), *reinterpret_cast<const int4*>(output_at<PLANES>(slopes, row, p)));
+      for (int p = 0; p < PLANES; p++) {
+        const int4* output = reinterpret_cast<const int4*>(output_at<PLANES>(slopes, row, p));
+        dot += chunk_dot(*words_at(rises + p * S::PLANE, row, t), *output);
+      }
       dot = quad_sum(dot);
       if (t == 0) dots[row] = -dot;
     });

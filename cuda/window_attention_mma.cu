@@ -3,14 +3,14 @@
 //
 // A block takes one head and a run of windows, through pictures: grid (heads, groups), a warp for
 // each 16 positions. `TILES` is the number of 8-key tiles, N = window area ≤ 8·TILES: 7 for windows of
-// 7×7, 8 for 8×8, 18 for 12×12; `PLANES` that of 32-column planes, d ≤ 32·PLANES. What is beyond N or
-// d is zero, and beyond N its score −∞.
+// 7×7, 8 for 8×8 (window_attention_large.cu has what is larger); `PLANES` that of 32-column planes,
+// d ≤ 32·PLANES. What is beyond N or d is zero, and beyond N its score −∞.
 //
 //   forward   a warp's 16 queries stay in registers, and so do their scores: S = Q Kᵀ is accumulated
 //             where P V wants its left side.  p = 2^(s − max), y = P V / Σ p
 //   backward  1. by queries: P from the log-sum-exp, dP = dY Vᵀ, D = dy·y, dS = P (dP − D),
-//                dQ = dS K, P and dS to shared memory as halves; dS added up in fp32 over the block's
-//                windows, each lane its own elements, in registers or (TILES 18) in shared memory
+//                dQ = dS K, P and dS to shared memory as halves; dS, so rounded, added up in fp32 over
+//                the block's windows, each lane its own elements, in registers
 //             2. by keys: dV = Pᵀ dY, dK = dSᵀ Q
 //             At its end a block folds its sum of dS into the table's rows, in order, and a second
 //             kernel adds the blocks' parts in order: a part a block, not one a window.

@@ -58,6 +58,8 @@ DEVICE int slot(int i, int j) {
   return 2 * ((j / 8 * 2 + i / 8 % 2) * THREADS + i / 16 * WARP + i % 8 * 4 + j % 8 / 2) + j % 2;
 }
 
+DEVICE void add(Pair& sum, Pair v) { sum = Pair{sum.first + v.first, sum.second + v.second}; }
+
 // parts[blockIdx.y]: of the table [row][head], behind it, where there is a bias, its [3C].
 template <int TILES, int PLANES>
 DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bias, const T* table, const T* y,
@@ -189,7 +191,9 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
         v += sums[slot<S::THREADS>(i * windowW + j, (i - down) * windowW + j - right)];
     part[static_cast<i64>(r) * heads + head] = v;
   }
-  if (bias) put_bias_part<PLANES, S::WARPS_>(part + static_cast<i64>(relatives) * heads + head * d, padded, padding, channels, d);
+  if (!bias) return;
+  part += static_cast<i64>(relatives) * heads + head * d;
+  put_bias_part<PLANES, S::WARPS_>(part, padded, padding, channels, d);
 }
 
 #define BACKWARD_ARGUMENTS                                                                                       \

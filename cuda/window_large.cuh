@@ -16,6 +16,33 @@ struct Large {
   static const int PART = PLANES * PLANE;
 };
 
+// A window and its picture, in shared memory in turn, where registers are short.
+struct Step {
+  Window window;
+  int picture;
+};
+
+// What lies behind the table and its −∞.
+DEVICE float* behind(const Places& p, const Window& w) {
+  int relatives = (2 * w.windowH - 1) * (2 * w.windowW - 1);
+  return const_cast<float*>(p.table) + relatives + relatives / 2 + 1;
+}
+
+DEVICE void begin_steps(Step* steps, const Window& w, const Range& at) {
+  if (threadIdx.x == 0) steps[at.index & 1] = Step{w, at.picture};
+  __syncthreads();
+}
+
+// Prepares the step after that of a window; by one thread, when all have left the one before.
+DEVICE void next_step(Step* steps, int index) {
+  const Step& now = steps[index & 1];
+  Step& then = steps[index & 1 ^ 1];
+  then = now;
+  Range r = {0, 0, now.picture};
+  next(r, then.window);
+  then.picture = r.picture;
+}
+
 template <int COUNT>
 struct Tiles {
   static const int N = COUNT;

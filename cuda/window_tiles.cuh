@@ -148,8 +148,6 @@ DEVICE void finish_scores(float (&s)[4], int tile, float scale, const float* top
 
 // ---- what both backwards share
 
-DEVICE void add(Pair& sum, Pair v) { sum = Pair{sum.first + v.first, sum.second + v.second}; }
-
 // Adds rows of padding, of the two that a lane has, to a sum a column.
 template <int PLANES>
 DEVICE void add_padded(float* sums, const float (&c)[4 * PLANES][4], bool top, bool low, float scale) {

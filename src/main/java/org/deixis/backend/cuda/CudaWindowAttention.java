@@ -28,8 +28,10 @@ final class CudaWindowAttention {
 
   private static final int STRIDE = 152;
 
-  private static final int STEP = 64;
   private static final int SUMS = 23;
+
+  /** Bytes that a large window's kernels know of a window. */
+  private static final int STEP = 64;
 
   /** Map index and side share an int in the kernels. */
   private static final long MOST_PIXELS = 1L << 27;
@@ -71,6 +73,11 @@ final class CudaWindowAttention {
     /** Bytes of q, k, v or dy of a window. */
     int part() {
       return planes * rows() * 64;
+    }
+
+    /** Shared memory of the forward kernels, as they lay it out: k, v and, in large windows, q. */
+    int forward(WindowAttention s) {
+      return (large() ? 3 * part() + 2 * STEP : 2 * part()) + places(s);
     }
 
     /** Shared memory of the backward kernels, as they lay it out. */
@@ -156,7 +163,7 @@ final class CudaWindowAttention {
       return;
     }
     Variant v = variant(s, qkv.dtype(), qkv, bias, y);
-    int shared = v == null ? 0 : (v.large() ? 3 : 2) * v.part() + v.places(s);
+    int shared = v == null ? 0 : v.forward(s);
     if (v != null && kernels.hasShared(shared)) {
       map(kernels.of(v.large() ? LARGE : TENSOR, v.name("window_attention"), qkv), s)
           .i(s.batch())
