@@ -17,7 +17,6 @@ struct Sizes {
   static const int THREADS = 32 * WARPS_;
   static const int PLANE = 32 * ROWS;         // elements
   static const int PART = PLANES * PLANE;     // q, k, v or dy
-  static const bool LARGE = TILES > 8;        // registers do not hold the sum of dS
 };
 
 DEVICE char* block_memory() {

@@ -22,9 +22,9 @@
 #include "window.cuh"
 
 #define WARPS 4
-// Element c of part (0 q, 1 k, 2 v) of a position: a padded one has the projection's bias.
+// Element c of part (0 q, 1 k, 2 v) of a position: a padded one has the projection's bias, or zeros without one.
 DEVICE float packed(const T* qkv, const T* bias, i64 picture, int source, int channels, int part, int c) {
-  if (source < 0) return f(bias[part * channels + c]);
+  if (source < 0) return bias ? f(bias[part * channels + c]) : 0;
   return f(qkv[(picture + source) * 3 * channels + part * channels + c]);
 }
 

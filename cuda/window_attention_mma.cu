@@ -3,14 +3,14 @@
 //
 // A block takes one head and a run of windows, through pictures: grid (heads, groups), a warp for
 // each 16 positions. `TILES` is the number of 8-key tiles, N = window area ≤ 8·TILES: 7 for windows of
-// 7×7, 8 for 8×8, 18 for 12×12; `PLANES` that of 32-column planes, d ≤ 32·PLANES. What is beyond N or
-// d is zero, and beyond N its score −∞.
+// 7×7, 8 for 8×8 (window_attention_large.cu has what is larger); `PLANES` that of 32-column planes,
+// d ≤ 32·PLANES. What is beyond N or d is zero, and beyond N its score −∞.
 //
 //   forward   a warp's 16 queries stay in registers, and so do their scores: S = Q Kᵀ is accumulated
 //             where P V wants its left side.  p = 2^(s − max), y = P V / Σ p
 //   backward  1. by queries: P from the log-sum-exp, dP = dY Vᵀ, D = dy·y, dS = P (dP − D),
-//                dQ = dS K, P and dS to shared memory as halves; dS added up in fp32 over the block's
-//                windows, each lane its own elements, in registers or (TILES 18) in shared memory
+//                dQ = dS K, P and dS to shared memory as halves; dS, so rounded, added up in fp32 over
+//                the block's windows, each lane its own elements, in registers
 //             2. by keys: dV = Pᵀ dY, dK = dSᵀ Q
 //             At its end a block folds its sum of dS into the table's rows, in order, and a second
 //             kernel adds the blocks' parts in order: a part a block, not one a window.
@@ -36,7 +36,7 @@ DEVICE void attend(MAP_ARGUMENTS, int batch, const T* qkv, const T* bias, const 
   int n = windowH * windowW, channels = heads * d, head = blockIdx.x;
   int lane = threadIdx.x % WARP, i0 = threadIdx.x / WARP * 16 + lane / 4, i1 = i0 + 8, t = lane % 4;
   Window w = window_of_block(MAP_VALUES);
-  Places own = prepare<S::ROWS>(reinterpret_cast<char*>(values + S::PART), w, table, head, heads, n);
+  Places own = prepare<S::ROWS>(reinterpret_cast<char*>(values + S::PART), w, table, head, heads, n, LOG2E);
   const float* top = own.table + (i0 < n ? offset_of(w, i0) : 0);
   const float* low = own.table + (i1 < n ? offset_of(w, i1) : 0);
   float scale = LOG2E * rsqrtf(static_cast<float>(d));
@@ -44,7 +44,7 @@ DEVICE void attend(MAP_ARGUMENTS, int batch, const T* qkv, const T* bias, const 
   int turn = 0;
   for (Range at = range_of_block(w, batch); at.index < at.last; next(at, w), turn ^= 1) {
     int* places = own.places + turn * S::ROWS;
-    write_places(w, places, S::ROWS, n);
+    write_places(w, places, S::ROWS, n, bias != nullptr);
     i64 first = static_cast<i64>(at.picture) * height * width;
     rows.qkv = qkv + first * 3 * channels + head * d;
     __syncthreads();  // places are there, and all have left the last window
@@ -90,7 +90,5 @@ KERNEL_BOUNDS(128, 5) void window_attention_7x1(FORWARD_ARGUMENTS) { attend<7, 1
 KERNEL_BOUNDS(128, 4) void window_attention_7x2(FORWARD_ARGUMENTS) { attend<7, 2>(FORWARD_VALUES); }
 KERNEL_BOUNDS(128, 5) void window_attention_8x1(FORWARD_ARGUMENTS) { attend<8, 1>(FORWARD_VALUES); }
 KERNEL_BOUNDS(128, 4) void window_attention_8x2(FORWARD_ARGUMENTS) { attend<8, 2>(FORWARD_VALUES); }
-KERNEL_BOUNDS(288, 1) void window_attention_18x1(FORWARD_ARGUMENTS) { attend<18, 1>(FORWARD_VALUES); }
-KERNEL_BOUNDS(288, 1) void window_attention_18x2(FORWARD_ARGUMENTS) { attend<18, 2>(FORWARD_VALUES); }
 
 #endif

@@ -4,11 +4,11 @@
 
 #if MMA
 
-// Chunk c of a row of an N×N matrix of halves; rows that follow each other lie in other banks.
+// Chunk c of a row of a matrix of halves; rows that follow each other lie in other banks.
 template <int ROWS>
 DEVICE T* score_cell(T* scores, int row, int c) {
-  int mix = ROWS % 64 == 0 ? row & 7 : row >> 2 & 1;
-  return scores + ROWS * row + ((c ^ mix) << 3);
+  static_assert(ROWS == 64, "eight chunks");
+  return scores + ROWS * row + ((c ^ (row & 7)) << 3);
 }
 
 // Writes the pairs that a lane holds of rows i0 and i0 + 8 in a tile.
@@ -52,21 +52,6 @@ DEVICE void over_queries(float (&c)[4 * PLANES][4], u32 columns, Lanes right) {
   }
 }
 
-// Adds rows of padding, of the two that a lane has, to a sum a column.
-template <int PLANES>
-DEVICE void add_padded(float* sums, const float (&c)[4 * PLANES][4], bool top, bool low, float scale) {
-  int lane = threadIdx.x % WARP;
-#pragma unroll
-  for (int i = 0; i < 4 * PLANES; i++) {
-#pragma unroll
-    for (int e = 0; e < 2; e++) {
-      float v = (top ? c[i][e] : 0) + (low ? c[i][2 + e] : 0);
-      for (int m = 4; m < WARP; m *= 2) v += __shfl_xor_sync(ALL_LANES, v, m);
-      if (lane < 4) sums[8 * i + 2 * lane + e] += scale * v;
-    }
-  }
-}
-
 // Where a block's sum of dS has element (i, j): each lane's pairs lie beside those of its warp.
 template <int THREADS>
 DEVICE int slot(int i, int j) {
@@ -84,17 +69,16 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
   T* values = keys + S::PART;
   T* queries = values + S::PART;
   T* rises = queries + S::PART;  // dy
-  T* scores = rises + S::PART;   // p, and behind it or in its turn ds
-  T* slopes = S::LARGE ? scores : scores + S::ROWS * S::ROWS;
-  Pair* slots = reinterpret_cast<Pair*>(slopes + S::ROWS * S::ROWS);
+  T* scores = rises + S::PART;   // p
+  T* slopes = scores + S::ROWS * S::ROWS;  // ds
   int n = windowH * windowW, channels = heads * d, head = blockIdx.x;
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, t = lane % 4;
   int i0 = warp * 16 + lane / 4, i1 = i0 + 8;  // this lane's queries, and keys
   Window w = window_of_block(MAP_VALUES);
   int relatives = (2 * windowH - 1) * (2 * windowW - 1);
   bool padding = w.frameH != height || w.frameW != width;
-  char* behind = reinterpret_cast<char*>(slots + (S::LARGE ? 2 * TILES * S::THREADS : 0));
-  Places own = prepare<S::ROWS>(behind, w, table, head, heads, n);
+  char* behind = reinterpret_cast<char*>(slopes + S::ROWS * S::ROWS);
+  Places own = prepare<S::ROWS>(behind, w, table, head, heads, n, LOG2E);
   const float* top = own.table + (i0 < n ? offset_of(w, i0) : 0);
   const float* low = own.table + (i1 < n ? offset_of(w, i1) : 0);
   // dk and dv of the padded positions, a row a warp.
@@ -104,22 +88,13 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
     for (int c = lane; c < 64 * PLANES; c += WARP) warp_padded[c] = 0;
   float root = rsqrtf(static_cast<float>(d));
   Rows rows = {qkv, bias ? bias + head * d : bias, channels, d};
-  Pair sum[S::LARGE ? 1 : TILES][2];
+  Pair sum[TILES][2];
 #pragma unroll
-  for (int tile = 0; tile < TILES; tile++) {
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-      if (S::LARGE) {
-        slots[(2 * tile + h) * S::THREADS + threadIdx.x] = Pair{0, 0};
-      } else {
-        sum[S::LARGE ? 0 : tile][h] = Pair{0, 0};
-      }
-    }
-  }
+  for (int tile = 0; tile < TILES; tile++) sum[tile][0] = sum[tile][1] = Pair{0, 0};
   int turn = 0;
   for (Range at = range_of_block(w, batch); at.index < at.last; next(at, w), turn ^= 1) {
     int* places = own.places + turn * S::ROWS;
-    write_places(w, places, S::ROWS, n);
+    write_places(w, places, S::ROWS, n, bias != nullptr);
     i64 first = static_cast<i64>(at.picture) * height * width;
     rows.qkv = qkv + first * 3 * channels + head * d;
     __syncthreads();  // places are there, and all have left the last window
@@ -158,7 +133,6 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
     wait_for_copies();
     __syncthreads();  // the window is there
     bool seam = seamed(w);
-    u32 held[S::LARGE ? TILES : 1][2];  // ds, where it has to wait until p has been read
 #pragma unroll
     for (int tile = 0; tile < TILES; tile++) {
       float s[4], dp[4];
@@ -173,63 +147,40 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
       put_scores<S::ROWS>(scores, p, i0, tile);
       Pair a = {s[0] * (dp[0] - dot0), s[1] * (dp[1] - dot0)};
       Pair b = {s[2] * (dp[2] - dot1), s[3] * (dp[3] - dot1)};
-      if (S::LARGE) {
-        add(slots[2 * tile * S::THREADS + threadIdx.x], a);
-        add(slots[(2 * tile + 1) * S::THREADS + threadIdx.x], b);
-      }
       u32 ds[2] = {pack_pair(a.first, a.second), pack_pair(b.first, b.second)};
-      if (S::LARGE) {
-        held[S::LARGE ? tile : 0][0] = ds[0];
-        held[S::LARGE ? tile : 0][1] = ds[1];
-      } else {
-        put_scores<S::ROWS>(slopes, ds, i0, tile);
-      }
+      put_scores<S::ROWS>(slopes, ds, i0, tile);
     }
-    if constexpr (!S::LARGE) {
-      // Here and not in the loop above, where registers are short.
+    // Here and not in the loop above, where registers are short.
 #pragma unroll
-      for (int tile = 0; tile < TILES; tile++) {
-        u32 a = *reinterpret_cast<const u32*>(score_cell<S::ROWS>(slopes, i0, tile) + 2 * t);
-        u32 b = *reinterpret_cast<const u32*>(score_cell<S::ROWS>(slopes, i1, tile) + 2 * t);
-        add(sum[tile][0], Pair{lower(a), upper(a)});
-        add(sum[tile][1], Pair{lower(b), upper(b)});
-      }
+    for (int tile = 0; tile < TILES; tile++) {
+      u32 a = *reinterpret_cast<const u32*>(score_cell<S::ROWS>(slopes, i0, tile) + 2 * t);
+      u32 b = *reinterpret_cast<const u32*>(score_cell<S::ROWS>(slopes, i1, tile) + 2 * t);
+      add(sum[tile][0], Pair{lower(a), upper(a)});
+      add(sum[tile][1], Pair{lower(b), upper(b)});
     }
     T* to = dqkv + first * 3 * channels + head * d;
     T* to0 = s0 < 0 ? nullptr : to + s0 * 3 * channels;
     T* to1 = s1 < 0 ? nullptr : to + s1 * 3 * channels;
     float out[4 * PLANES][4];
     clear<PLANES>(out);
-    if constexpr (S::LARGE) {
-      over_keys<TILES, PLANES>(out, held, lanes_of(keys));
-    } else {
-      __syncwarp();  // these rows are this warp's own
-      over_stored_keys<TILES, PLANES>(out, slopes, lanes_of(keys));
-    }
+    __syncwarp();  // these rows are this warp's own
+    over_stored_keys<TILES, PLANES>(out, slopes, lanes_of(keys));
     store_rows<PLANES>(to0, to1, out, root, root, d);
-    __syncthreads();  // p, and where it has a place of its own ds, is there
+    __syncthreads();  // p and ds are there
     clear<PLANES>(out);
     over_queries<TILES, PLANES>(out, columns_of<S::ROWS>(scores), lanes_of(rises));
     store_rows<PLANES>(to0 ? to0 + 2 * channels : nullptr, to1 ? to1 + 2 * channels : nullptr, out, 1, 1, d);
     if (padding) add_padded<PLANES>(warp_padded + 32 * PLANES, out, s0 == -1, s1 == -1, 1);
-    if (S::LARGE) {
-      __syncthreads();  // all have read p
-#pragma unroll
-      for (int tile = 0; tile < TILES; tile++) put_scores<S::ROWS>(slopes, held[S::LARGE ? tile : 0], i0, tile);
-      __syncthreads();
-    }
     clear<PLANES>(out);
     over_queries<TILES, PLANES>(out, columns_of<S::ROWS>(slopes), lanes_of(queries));
     store_rows<PLANES>(to0 ? to0 + channels : nullptr, to1 ? to1 + channels : nullptr, out, root, root, d);
     if (padding) add_padded<PLANES>(warp_padded, out, s0 == -1, s1 == -1, root);
   }
   __syncthreads();
-  if (!S::LARGE) {
-    slots = reinterpret_cast<Pair*>(block_memory());  // in place of the last window
+  Pair* slots = reinterpret_cast<Pair*>(block_memory());  // in place of the last window
 #pragma unroll
-    for (int i = 0; i < 2 * TILES; i++) slots[i * S::THREADS + threadIdx.x] = sum[S::LARGE ? 0 : i / 2][i % 2];
-    __syncthreads();
-  }
+  for (int i = 0; i < 2 * TILES; i++) slots[i * S::THREADS + threadIdx.x] = sum[i / 2][i % 2];
+  __syncthreads();
   const float* sums = reinterpret_cast<const float*>(slots);
   float* part = parts + blockIdx.y * (static_cast<i64>(relatives) * heads + (bias ? 3 * channels : 0));
   for (int r = threadIdx.x; r < relatives; r += S::THREADS) {
@@ -242,12 +193,7 @@ DEVICE void attend_backward(MAP_ARGUMENTS, int batch, const T* qkv, const T* bia
   }
   if (!bias) return;
   part += static_cast<i64>(relatives) * heads + head * d;
-  for (int c = threadIdx.x; c < 3 * d; c += S::THREADS) {
-    float v = 0;  // a padded query's gradient is 0
-    if (padding && c >= d)
-      for (int k = 0; k < S::WARPS_; k++) v += padded[k * 64 * PLANES + (c / d - 1) * 32 * PLANES + c % d];
-    part[c / d * channels + c % d] = v;
-  }
+  put_bias_part<PLANES, S::WARPS_>(part, padded, padding, channels, d);
 }
 
 #define BACKWARD_ARGUMENTS                                                                                       \
@@ -259,8 +205,6 @@ KERNEL_BOUNDS(128, 4) void window_attention_backward_7x1(BACKWARD_ARGUMENTS) { a
 KERNEL_BOUNDS(128, 3) void window_attention_backward_7x2(BACKWARD_ARGUMENTS) { attend_backward<7, 2>(BACKWARD_VALUES); }
 KERNEL_BOUNDS(128, 4) void window_attention_backward_8x1(BACKWARD_ARGUMENTS) { attend_backward<8, 1>(BACKWARD_VALUES); }
 KERNEL_BOUNDS(128, 3) void window_attention_backward_8x2(BACKWARD_ARGUMENTS) { attend_backward<8, 2>(BACKWARD_VALUES); }
-KERNEL_BOUNDS(288, 1) void window_attention_backward_18x1(BACKWARD_ARGUMENTS) { attend_backward<18, 1>(BACKWARD_VALUES); }
-KERNEL_BOUNDS(288, 1) void window_attention_backward_18x2(BACKWARD_ARGUMENTS) { attend_backward<18, 2>(BACKWARD_VALUES); }
 
 #define PARTS_AT_ONCE 8
 

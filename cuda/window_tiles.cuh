@@ -17,25 +17,38 @@ struct __align__(8) Pair {
 // ---- what a block knows of its windows
 
 struct Places {
-  const float* table;  // of this head, times log₂e; element c of it is the pair of equal positions
-  int* offsets;        // table index of (n, m) = offset of row n − what offsets[m] holds
-  int* places;         // 16 · map index + side; map index −1 for padding, −2 beyond N
+  const float* table;  // of this head, times log₂e or √d
+  int* offsets;        // table index of (n, m) = offset of n + what offsets[m] holds
+  int* places;         // 16 · map index + side; map index −1 for padding, −2 for what is all zeros
 };
 
 DEVICE int offset_of(const Window& w, int n) { return n / w.windowW * (2 * w.windowW - 1) + n % w.windowW; }
 
-// Fills the table and the offsets; `memory` as Java's `placesBytes` counts it.
+// Lays the places out in `memory`, as Java's `places` counts it, and fills the table, each element times `by`.
 template <int ROWS>
-DEVICE Places prepare(char* memory, const Window& w, const T* table, int head, int heads, int n) {
+DEVICE Places prepare_table(char* memory, const Window& w, const T* table, int head, int heads, float by) {
   int relatives = (2 * w.windowH - 1) * (2 * w.windowW - 1), centre = relatives / 2;
   Places p;
   p.offsets = reinterpret_cast<int*>(memory);
   p.places = p.offsets + ROWS;  // two rows of them, for windows in turn
   float* own = reinterpret_cast<float*>(p.places + 2 * ROWS);
   p.table = own;
-  for (int i = threadIdx.x; i < relatives; i += blockDim.x) own[i] = LOG2E * f(table[i * heads + head]);
+  for (int i = threadIdx.x; i < relatives; i += blockDim.x) own[i] = by * f(table[i * heads + head]);
   for (int i = threadIdx.x; i <= centre; i += blockDim.x) own[relatives + i] = NEGATIVE_INFINITY;
-  for (int i = threadIdx.x; i < ROWS; i += blockDim.x) p.offsets[i] = i < n ? centre - offset_of(w, i) : relatives;
+  return p;
+}
+
+// What a key adds to a query's offset in the table; −∞ is there for those beyond N.
+DEVICE int key_offset(const Window& w, int key, int n) {
+  int relatives = (2 * w.windowH - 1) * (2 * w.windowW - 1);
+  return key < n ? relatives / 2 - offset_of(w, key) : relatives;
+}
+
+// The same, and the keys' offsets.
+template <int ROWS>
+DEVICE Places prepare(char* memory, const Window& w, const T* table, int head, int heads, int n, float by) {
+  Places p = prepare_table<ROWS>(memory, w, table, head, heads, by);
+  for (int i = threadIdx.x; i < ROWS; i += blockDim.x) p.offsets[i] = key_offset(w, i, n);
   return p;
 }
 
@@ -67,9 +80,13 @@ DEVICE void next(Range& r, Window& w) {
   r.picture++;
 }
 
-DEVICE void write_places(const Window& w, int* places, int rows, int n) {
+// Padding without a bias is all zeros: it has the map index of what lies beyond N.
+DEVICE void write_places(const Window& w, int* places, int rows, int n, bool bias) {
   int i = threadIdx.x;
-  if (i < rows) places[i] = i < n ? w.source(i) * 16 + w.side(i) : -32;
+  if (i >= rows) return;
+  int source = i < n ? w.source(i) : -2;
+  if (source < 0 && !bias) source = -2;
+  places[i] = source * 16 + (i < n ? w.side(i) : 0);
 }
 
 // Whether positions of this window lie on different sides.
@@ -127,6 +144,35 @@ DEVICE void finish_scores(float (&s)[4], int tile, float scale, const float* top
   if (second != topSide) s[1] += MASKED * LOG2E;
   if (first != lowSide) s[2] += MASKED * LOG2E;
   if (second != lowSide) s[3] += MASKED * LOG2E;
+}
+
+// ---- what both backwards share
+
+// Adds rows of padding, of the two that a lane has, to a sum a column.
+template <int PLANES>
+DEVICE void add_padded(float* sums, const float (&c)[4 * PLANES][4], bool top, bool low, float scale) {
+  int lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int i = 0; i < 4 * PLANES; i++) {
+#pragma unroll
+    for (int e = 0; e < 2; e++) {
+      float v = (top ? c[i][e] : 0) + (low ? c[i][2 + e] : 0);
+      for (int m = 4; m < WARP; m *= 2) v += __shfl_xor_sync(ALL_LANES, v, m);
+      if (lane < 4) sums[8 * i + 2 * lane + e] += scale * v;
+    }
+  }
+}
+
+// Writes this head's columns of a block's part of the bias's gradient, from `padded`: dk and dv of padded
+// positions, a row of 64·PLANES for each of COUNT warps.
+template <int PLANES, int COUNT>
+DEVICE void put_bias_part(float* part, const float* padded, bool padding, int channels, int d) {
+  for (int c = threadIdx.x; c < 3 * d; c += COUNT * WARP) {
+    float v = 0;  // a padded query's gradient is 0
+    if (padding && c >= d)
+      for (int k = 0; k < COUNT; k++) v += padded[k * 64 * PLANES + (c / d - 1) * 32 * PLANES + c % d];
+    part[c / d * channels + c % d] = v;
+  }
 }
 
 #endif

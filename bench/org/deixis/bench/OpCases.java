@@ -271,6 +271,17 @@ public final class OpCases {
     cases.add(window("window 8, width 32", 3, 8, 8, 1, 32, 8, 8, 0, 0, false, false));
     cases.add(window("window 8, width 40", 1, 16, 8, 1, 40, 8, 8, 4, 0, false, false));
     cases.add(window("window 12, width 64, padded", 1, 13, 11, 1, 64, 12, 12, 6, 6, true, true));
+    cases.add(window("window 8, padded, no bias", 1, 13, 9, 1, 8, 8, 8, 4, 4, false, false));
+    // More windows than one a block, on a device of eight multiprocessors.
+    cases.add(window("window 12, width 32", 5, 24, 24, 2, 32, 12, 12, 6, 6, false, false));
+    cases.add(window("window 12, width 40", 3, 12, 24, 1, 40, 12, 12, 0, 6, false, false));
+    cases.add(window("window 9, padded", 2, 10, 17, 1, 8, 9, 9, 4, 4, false, true));
+    cases.add(window("window 10, padded first", 1, 13, 21, 2, 24, 10, 10, 5, 5, true, true));
+    cases.add(window("window 11 by 12, no bias", 1, 12, 30, 1, 16, 11, 12, 5, 0, false, false));
+    cases.add(window("window 12 by 11", 1, 24, 11, 1, 8, 12, 11, 0, 0, false, false));
+    cases.add(window("window 12 by 6", 1, 12, 12, 1, 8, 12, 6, 0, 3, false, false));
+    cases.add(window("window 10 by 7", 1, 10, 14, 1, 8, 10, 7, 0, 3, false, false));
+    cases.add(window("window 9 by 8, width 48, padded", 1, 9, 20, 1, 48, 9, 8, 0, 4, true, true));
     cases.add(
         op(AttentionOp.SELF, "3×10, 8 heads of 6")
             .in(3, 10, 144)

@@ -390,12 +390,7 @@ class CudaMutantTest {
           Mutant.ofTensorCores(
               "gradients of keys begin before all queries are done",
               "window_attention_mma_backward.cu",
-              "    __syncthreads();  // p, and where it has a place of its own ds, is there\n",
-              ""),
-          Mutant.ofTensorCores(
-              "p is overwritten while others read it",
-              "window_attention_mma_backward.cu",
-              "      __syncthreads();  // all have read p\n",
+              "    __syncthreads();  // p and ds are there\n",
               ""),
           Mutant.ofTensorCores(
               "a fragment's second half repeats the first",
@@ -419,9 +414,44 @@ class CudaMutantTest {
               "min(first + each, all) - 1"),
           Mutant.ofTensorCores(
               "padded keys give the bias no gradient",
-              "window_attention_mma_backward.cu",
+              "window_tiles.cuh",
               "padding && c >= d",
-              "false && c >= d"));
+              "false && c >= d"),
+          Mutant.ofTensorCores(
+              "a large window's products begin before it is there",
+              "window_attention_large.cu",
+              "    __syncthreads();  // the window is there\n",
+              ""),
+          Mutant.ofTensorCores(
+              "gradients of a large window begin before it is there",
+              "window_attention_large_backward.cu",
+              "    __syncthreads();  // the window is there\n",
+              ""),
+          Mutant.ofTensorCores(
+              "gradients of queries begin before all keys are done",
+              "window_attention_large_backward.cu",
+              "    __syncthreads();  // ds is there\n",
+              ""),
+          Mutant.ofTensorCores(
+              "what was added up stays as it was under a lower reference",
+              "window_attention_large.cu",
+              "        out[m][i][0] *= a;\n",
+              ""),
+          Mutant.ofTensorCores(
+              "the last sixteen keys are left out",
+              "window_attention_large.cu",
+              "k < used; k++",
+              "k < used - 1; k++"),
+          Mutant.ofTensorCores(
+              "a warp with one tile left takes none",
+              "window_large.cuh",
+              "if (own == 1) body(Tiles<1>());",
+              "if (own == 3) body(Tiles<1>());"),
+          Mutant.ofTensorCores(
+              "the table's gradient lies one column to the left",
+              "window_attention_large_backward.cu",
+              "sum[i + k - j + WIDTH - 1] += v[k]",
+              "sum[i + k > j ? i + k - j + WIDTH - 2 : i + k - j + WIDTH - 1] += v[k]"));
 
   @TempDir Path folder;
 

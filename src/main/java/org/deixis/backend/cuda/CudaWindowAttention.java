@@ -7,24 +7,31 @@ import org.deixis.core.DType;
 import org.deixis.core.Shape;
 
 /**
- * Launches of windowed attention: {@code window_attention_mma.cu}, on the tensor cores, for half
- * types wherever the device has them and the window fits, else {@code window_attention.cu}.
+ * Launches of windowed attention: {@code window_attention_mma.cu} and, for windows of more than 64
+ * positions, {@code window_attention_large.cu}, on the tensor cores, for half types wherever the
+ * device has them and the window fits, else {@code window_attention.cu}.
  */
 final class CudaWindowAttention {
   private static final String PLAIN = "window_attention";
   private static final String TENSOR = "window_attention_mma";
   private static final String TENSOR_BACKWARD = "window_attention_mma_backward";
+  private static final String LARGE = "window_attention_large";
+  private static final String LARGE_BACKWARD = "window_attention_large_backward";
 
   /** As in the plain file. */
   private static final int WARPS = 4;
 
   private static final int THREADS = 32 * WARPS;
 
-  /** Blocks of backward that a multiprocessor holds: one round of them, so that parts are few. */
-  private static final int BACKWARD_BLOCKS = 4;
-
-  /** As in the file. */
+  /** As in the files. */
   private static final int PARTS_AT_ONCE = 8;
+
+  private static final int STRIDE = 152;
+
+  private static final int SUMS = 23;
+
+  /** Bytes that a large window's kernels know of a window. */
+  private static final int STEP = 64;
 
   /** Map index and side share an int in the kernels. */
   private static final long MOST_PIXELS = 1L << 27;
@@ -50,8 +57,17 @@ final class CudaWindowAttention {
       return (tiles + 1) / 2 * 16;
     }
 
+    boolean large() {
+      return tiles > 8;
+    }
+
+    int warps() {
+      int own = large() && planes == 1 ? 2 : 1; // tiles of 16 rows that a warp takes
+      return (rows() / 16 + own - 1) / own;
+    }
+
     int threads() {
-      return 2 * rows();
+      return 32 * warps();
     }
 
     /** Bytes of q, k, v or dy of a window. */
@@ -59,16 +75,33 @@ final class CudaWindowAttention {
       return planes * rows() * 64;
     }
 
+    /** Shared memory of the forward kernels, as they lay it out: k, v and, in large windows, q. */
+    int forward(WindowAttention s) {
+      return (large() ? 3 * part() + 2 * STEP : 2 * part()) + places(s);
+    }
+
     /** Shared memory of the backward kernels, as they lay it out. */
     int backward(WindowAttention s) {
-      int square = rows() * rows();
-      boolean large = tiles > 8;
       boolean padding = s.frameHeight() != s.height() || s.frameWidth() != s.width();
-      return 4 * part()
-          // p and ds as halves, or both in turn and the sum of ds as floats
-          + (large ? 2 * square + Float.BYTES * square : 4 * square)
-          + places(s)
-          + (padding ? Float.BYTES * rows() / 16 * 64 * planes : 0);
+      int window =
+          large()
+              // k, q and dy, ds as halves, what the threads sum of it, two floats a query, two
+              // windows
+              ? 3 * part()
+                  + 2 * STRIDE * rows()
+                  + Float.BYTES * (SUMS * threads() + 2 * rows())
+                  + 2 * STEP
+              // p and ds as halves
+              : 4 * part() + 4 * rows() * rows();
+      return window + places(s) + (padding ? Float.BYTES * warps() * 64 * planes : 0);
+    }
+
+    /**
+     * Blocks of backward that a multiprocessor holds, by registers: one round of them, so that
+     * parts are few.
+     */
+    int backwardBlocks() {
+      return large() ? 2 / planes : 4;
     }
 
     String name(String kernel) {
@@ -91,7 +124,7 @@ final class CudaWindowAttention {
     int n = s.windowH() * s.windowW();
     boolean cores = kernels.hasTensorCores(dtype);
     boolean fits =
-        n <= 144
+        (n <= 64 || s.windowH() <= 12 && s.windowW() <= 12)
             && s.headDim() <= 64
             && s.headDim() % 8 == 0
             && (long) s.height() * s.width() < MOST_PIXELS;
@@ -130,9 +163,9 @@ final class CudaWindowAttention {
       return;
     }
     Variant v = variant(s, qkv.dtype(), qkv, bias, y);
-    int shared = v == null ? 0 : 2 * v.part() + v.places(s);
+    int shared = v == null ? 0 : v.forward(s);
     if (v != null && kernels.hasShared(shared)) {
-      map(kernels.of(TENSOR, v.name("window_attention"), qkv), s)
+      map(kernels.of(v.large() ? LARGE : TENSOR, v.name("window_attention"), qkv), s)
           .i(s.batch())
           .p(qkv)
           .p(bias)
@@ -231,11 +264,12 @@ final class CudaWindowAttention {
       Array dqkv,
       Array dBias,
       Array dTable) {
-    int groups = groups(s, BACKWARD_BLOCKS * kernels.multiprocessors());
+    int groups = groups(s, v.backwardBlocks() * kernels.multiprocessors());
     int columns = Math.toIntExact(dTable.size() + (dBias == null ? 0 : dBias.size()));
     DeviceBuffer parts = memory.scratch((long) groups * columns * Float.BYTES);
     try {
-      map(kernels.of(TENSOR_BACKWARD, v.name("window_attention_backward"), qkv), s)
+      String file = v.large() ? LARGE_BACKWARD : TENSOR_BACKWARD;
+      map(kernels.of(file, v.name("window_attention_backward"), qkv), s)
           .i(s.batch())
           .p(qkv)
           .p(bias)

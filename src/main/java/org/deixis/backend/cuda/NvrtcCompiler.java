@@ -29,7 +29,8 @@ public final class NvrtcCompiler implements KernelCompiler {
           "region.cuh",
           "tiles.cuh",
           "window.cuh",
-          "window_tiles.cuh");
+          "window_tiles.cuh",
+          "window_large.cuh");
 
   private final Path cache;
 
