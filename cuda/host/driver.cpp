@@ -3,9 +3,9 @@
 //
 // It finds what a GPU would let pass or turn into nonsense: device memory is poisoned with NaN and
 // lies between guard zones of NaN that are checked after every launch, shared memory is poisoned for
-// each block and guarded too, threads run in an order of one's choosing (DEIXIS_HOST_ORDER: forward,
-// reverse, or a number that seeds a shuffle), and a barrier or a shuffle that some threads do not
-// reach is an error. Messages name kernel, block, thread and buffer; cuGetErrorString gives the last one.
+// each block and guarded too, threads run in an order of the module's choosing, and a barrier or a
+// shuffle that some threads do not reach, or an address where no memory is, is an error. Messages name
+// kernel, block, thread and buffer; cuGetErrorString gives the last one.
 #include <dlfcn.h>
 #include <sys/mman.h>
 
@@ -122,6 +122,7 @@ int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned 
   shared = reinterpret_cast<char*>(base);
   put_guard(base - GUARD, GUARD);
   put_guard(base + shared_bytes, GUARD);
+  FaultsCaught caught;
   // The thread of the present block that writes over a zone; "" where it does not do so again.
   auto culprit = [&](const unsigned char* zone) {
     put_guard(const_cast<unsigned char*>(zone), GUARD);
@@ -137,7 +138,7 @@ int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned 
         block_index = {x, y, z};
         memset(base, POISON, shared_bytes);
         trap.clear();
-        if (!run_block(order)) return LAUNCH_FAILED;
+        if (int code = run_block(order)) return code;
         if (!trap.empty()) return fail(MISALIGNED_ADDRESS, trap);
         if (const unsigned char* zone = damaged(base, shared_bytes)) {
           last_error = where() + culprit(zone) + ": wrote " + (zone < base ? "before" : "beyond") + " its " +

@@ -3,7 +3,7 @@
 
 namespace deixis_host {
 namespace {
-constexpr size_t STACK = 64 << 10;
+constexpr size_t PAGE = 4 << 10, STACK = 64 << 10;
 
 enum class State { READY, BARRIER, WARP, DONE };
 
@@ -73,9 +73,9 @@ void wait(State why) {
 
 void start(Fiber& f) {
   if (stacks.empty()) {
-    void* m = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (m == MAP_FAILED) abort();
-    stacks.push_back(static_cast<char*>(m));
+    void* m = mmap(nullptr, PAGE + STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (m == MAP_FAILED || mprotect(m, PAGE, PROT_NONE) != 0) abort();
+    stacks.push_back(static_cast<char*>(m) + PAGE);  // running out of it is a fault
   }
   f.stack = stacks.back();
   stacks.pop_back();
@@ -86,6 +86,13 @@ void start(Fiber& f) {
   f.sp = top;
 }
 
+}  // namespace
+}  // namespace deixis_host
+
+#include "faults.h"
+
+namespace deixis_host {
+namespace {
 // Threads by warps, warps in the order of their first thread.
 std::vector<std::vector<unsigned>> thread_order(size_t n) {
   std::vector<unsigned> order(n);
@@ -110,8 +117,17 @@ std::vector<std::vector<unsigned>> thread_order(size_t n) {
   return whole;
 }
 
-// Runs one block to its end; false, with last_error set, when its threads wait for each other.
-bool run_block(const std::vector<std::vector<unsigned>>& order) {
+constexpr int ILLEGAL_ADDRESS = 700, MISALIGNED_ADDRESS = 716, LAUNCH_FAILED = 719;
+
+// The block's threads are given up.
+int give_up(int code, const std::string& why) {
+  for (Fiber& f : fibers)
+    if (f.state != State::DONE && f.sp) stacks.push_back(f.stack);
+  return fail(code, why);
+}
+
+// Runs one block to its end: 0, or, with last_error set, why it could not.
+int run_block(const std::vector<std::vector<unsigned>>& order) {
   size_t n = fibers.size();
   for (Warp& w : warps) w.generation = w.arrived = 0;
   for (Fiber& f : fibers) {
@@ -134,12 +150,19 @@ bool run_block(const std::vector<std::vector<unsigned>>& order) {
           if (!f.sp) start(f);
           running = &f;
           thread_index = &f.index;
+          in_kernel.store(true, std::memory_order_release);
           deixis_switch(&scheduler_sp, f.sp);
+          in_kernel.store(false, std::memory_order_release);
           if (watched.zone) look(f.index);
           moved = again = true;
           if (f.state == State::DONE) {
             done++;
             stacks.push_back(f.stack);
+          }
+          if (fault.signal) {
+            std::string why = trap.empty() ? where() + thread_text(f.index) + fault_text() : trap;
+            fault.signal = 0;
+            return give_up(trap.empty() ? ILLEGAL_ADDRESS : MISALIGNED_ADDRESS, why);
           }
         }
       }
@@ -154,12 +177,9 @@ bool run_block(const std::vector<std::vector<unsigned>>& order) {
     char text[120];
     snprintf(text, sizeof text, ": %zu threads wait at a barrier, %zu in a shuffle, %zu have left", waiting,
              n - done - waiting, done);
-    last_error = where() + text;
-    for (Fiber& f : fibers)
-      if (f.state != State::DONE && f.sp) stacks.push_back(f.stack);
-    return false;
+    return give_up(LAUNCH_FAILED, where() + text);
   }
-  return true;
+  return 0;
 }
 }  // namespace
 
