@@ -69,6 +69,7 @@ struct Function {
   Entry entry;
   size_t bytes;      // of its parameters
   unsigned threads;  // most of a block
+  std::string order;  // in which they run
   size_t shared = SHARED_DEFAULT;  // dynamic shared memory that it may ask for
 };
 struct Module {
@@ -89,8 +90,8 @@ int in_context(const char* call) {
 }
 }  // namespace
 
-Registration::Registration(const char* name, Entry e, size_t bytes, unsigned threads) {
-  (*loading)[name] = Function{name, e, bytes, threads};
+Registration::Registration(const char* name, Entry e, size_t bytes, unsigned threads, const char* order) {
+  (*loading)[name] = Function{name, e, bytes, threads, order};
 }
 }  // namespace deixis_host
 
@@ -116,7 +117,7 @@ int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned 
     fibers[i].warp = i / 32;
     warps[i / 32].size++;
   }
-  std::vector<std::vector<unsigned>> order = thread_order(n);
+  std::vector<std::vector<unsigned>> order = thread_order(n, k.order);
   std::vector<unsigned char> memory(shared_bytes + 2 * GUARD + 64);
   auto* base = reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(memory.data()) + GUARD + 31) / 32 * 32);
   shared = reinterpret_cast<char*>(base);

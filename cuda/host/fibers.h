@@ -94,14 +94,13 @@ void start(Fiber& f) {
 namespace deixis_host {
 namespace {
 // Threads by warps, warps in the order of their first thread.
-std::vector<std::vector<unsigned>> thread_order(size_t n) {
+std::vector<std::vector<unsigned>> thread_order(size_t n, const std::string& wish) {
   std::vector<unsigned> order(n);
   for (size_t i = 0; i < n; i++) order[i] = i;
-  const char* wish = getenv("DEIXIS_HOST_ORDER");
-  if (wish && !strcmp(wish, "reverse")) {
+  if (wish == "reverse") {
     std::reverse(order.begin(), order.end());
-  } else if (wish && *wish >= '0' && *wish <= '9') {
-    std::mt19937 random(atoi(wish));
+  } else if (wish != "forward") {
+    std::mt19937 random(std::stoul(wish));
     std::shuffle(order.begin(), order.end(), random);
   }
   std::vector<std::vector<unsigned>> whole;

@@ -131,6 +131,18 @@ class CudaMutantTest {
               "= v;\n  float sum = 0;",
               List.of("region_pool", "group_norm")),
           new Mutant(
+              "a warp brings its sum while others still read the highest",
+              "common.cuh",
+              "scratch[w]);\n  __syncthreads();\n  return best;",
+              "scratch[w]);\n  return best;",
+              List.of("softmax")),
+          new Mutant(
+              "a row's highest is read before all warps have brought theirs",
+              "common.cuh",
+              "  __syncthreads();\n  float best",
+              "  float best",
+              List.of("softmax")),
+          new Mutant(
               "a barrier that one warp alone reaches",
               "geometry.cu",
               "  sum = group_sum(sum, scratch);\n",
@@ -142,6 +154,13 @@ class CudaMutantTest {
               "if (ids[i] == row) *seen = 1;",
               "if (ids[i] == row) *seen = 0;",
               List.of("embedding")),
+          new Mutant(
+              "a flag is put back after others have set it",
+              "geometry.cu",
+              "= row < 0 || row >= rows;\n  __syncthreads();\n",
+              "= row < 0 || row >= rows;\n",
+              List.of("embedding"),
+              DType.F16), // whose threads run in reverse: in order, warp 0 is first
           new Mutant(
               "of the outputs that are read at once the last is left out",
               "geometry.cu",

@@ -25,6 +25,12 @@ public final class CudaHost {
   private static final Pattern KERNEL =
       Pattern.compile("KERNEL(?:_BOUNDS\\(([^,)]*),[^)]*\\))? void (\\w+)");
 
+  /**
+   * The order in which a block's threads run, by element type: a missing barrier that one order
+   * hides shows in another.
+   */
+  private static final List<String> ORDERS = List.of("forward", "reverse", "20261");
+
   /** Threads of a block, where a kernel names no bounds. */
   private static final String MOST_THREADS = "1024";
 
@@ -51,6 +57,18 @@ public final class CudaHost {
       Thread.currentThread().interrupt();
       throw new IllegalStateException(e);
     }
+  }
+
+  /** Of a type's kernels, or of all by {@code DEIXIS_HOST_ORDER}. */
+  private static String order(int type) {
+    String wanted = System.getenv().getOrDefault("DEIXIS_HOST_ORDER", ORDERS.get(type));
+    if (!wanted.matches("forward|reverse|[0-9]{1,9}")) {
+      throw new IllegalArgumentException(
+          "DEIXIS_HOST_ORDER is '"
+              + wanted
+              + "': give forward, reverse, or a number that seeds a shuffle");
+    }
+    return wanted;
   }
 
   /** The backend, made once a process; every buffer has guard zones of its own. */
@@ -83,6 +101,10 @@ public final class CudaHost {
     if (loaded) {
       return;
     }
+    System.out.printf(
+        "stand-in driver: threads run %s in fp32, %s in fp16, %s in bf16 (DEIXIS_HOST_ORDER:"
+            + " forward, reverse, or a shuffle's seed)%n",
+        order(0), order(1), order(2));
     try {
       Files.createDirectories(BUILT);
       Path cuda = BUILT.resolve("libcuda.so.1");
@@ -175,6 +197,7 @@ public final class CudaHost {
             "-Wl,-Bsymbolic",
             "-DDEIXIS_HOST",
             "-DDEIXIS_T=" + type,
+            "-DDEIXIS_HOST_ORDER=\"" + order(type) + "\"",
             "-I" + sources.toAbsolutePath(),
             "-o",
             library.toString(),
