@@ -1,6 +1,5 @@
 package org.deixis.ops;
 
-import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.fail;
 import static org.junit.jupiter.api.DynamicTest.dynamicTest;
 
@@ -428,7 +427,7 @@ class CudaMutantTest {
 
   @TestFactory
   Stream<DynamicTest> isNoticed() {
-    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    CudaHost.require();
     return MUTANTS.stream().map(m -> dynamicTest(m.name(), () -> notice(m)));
   }
 

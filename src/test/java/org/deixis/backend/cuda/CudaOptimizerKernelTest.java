@@ -134,7 +134,7 @@ class CudaOptimizerKernelTest {
     "F16,,2"
   })
   void followsTheReference(DType gradients, DType half, int skip) {
-    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    CudaHost.require();
     follow(CudaHost.backend(), gradients, half, skip);
   }
 
@@ -151,7 +151,7 @@ class CudaOptimizerKernelTest {
 
   @Test
   void anInfinityInAWideLoadIsAnOverflow() {
-    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    CudaHost.require();
     overflow(CudaHost.backend());
   }
 
@@ -172,7 +172,7 @@ class CudaOptimizerKernelTest {
 
   @TestFactory
   Stream<DynamicTest> mutantsAreNoticed() {
-    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    CudaHost.require();
     return MUTANTS.stream().map(m -> dynamicTest(m.name(), () -> notice(m)));
   }
 
