@@ -2,10 +2,10 @@
 // the backend makes, answered by the CPU. A "module" is a shared library of kernels that g++ made.
 //
 // It finds what a GPU would let pass or turn into nonsense: device memory is poisoned with NaN and
-// lies between guard zones that are checked after every launch, shared memory is poisoned for each
-// block and guarded too, threads run in an order of one's choosing (DEIXIS_HOST_ORDER: forward,
-// reverse, or a number that seeds a shuffle), and a barrier or a shuffle that some threads do not
-// reach is an error. Messages name kernel, block, thread and buffer; cuGetErrorString gives the last one.
+// lies between guard zones of NaN that are checked after every launch, shared memory is poisoned for
+// each block and guarded too, threads run in an order of the module's choosing, and a barrier or a
+// shuffle that some threads do not reach, or an address where no memory is, is an error. Messages name
+// kernel, block, thread and buffer; cuGetErrorString gives the last one.
 #include <dlfcn.h>
 #include <sys/mman.h>
 
@@ -30,110 +30,18 @@ deixis_dim3* thread_index;
 char* shared;
 
 namespace {
-constexpr size_t STACK = 64 << 10;
-constexpr size_t GUARD = 256;
-constexpr unsigned char GUARD_BYTE = 0xA5;
-constexpr unsigned char POISON = 0xFF;  // NaN in every floating type
 constexpr size_t SHARED_DEFAULT = 48 << 10, SHARED_LIMIT = 227 << 10;
 
-enum class State { READY, BARRIER, WARP, DONE };
-
-struct Fiber {
-  State state;
-  void* sp;
-  unsigned long generation;
-  deixis_dim3 index;
-  unsigned warp;
-  char* stack;
-};
-
-struct Warp {
-  Words slots[2][32];
-  unsigned long generation;  // exchanges completed
-  unsigned arrived, size;
-};
-
-std::vector<Fiber> fibers;
-std::vector<Warp> warps;
-std::vector<char*> stacks;
-Fiber* running;
-void* scheduler_sp;
-Entry entry;
-const char* arguments;
 std::string last_error = "no error";
 std::string kernel_name;
 std::string trap;  // what a thread of this launch did that a device would stop at
 std::mutex lock;
-
-// A guard zone that is known to be written over: which thread of a block did so is found by running the block again
-// and looking after each turn of a thread.
-struct Watched {
-  const unsigned char* zone = nullptr;
-  size_t size = 0;
-  std::string culprit;
-} watched;
 
 constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201;
 
 int fail(int code, const std::string& why) {
   last_error = why;
   return code;
-}
-
-// Saves what the System V ABI asks a callee to keep, and goes on where `to` was saved.
-extern "C" void deixis_switch(void** from, void* to);
-#if !defined(__x86_64__)
-#error "the stand-in driver switches fibers in x86-64 assembly; add this machine's"
-#endif
-asm(R"(
-.text
-.globl deixis_switch
-.type deixis_switch,@function
-deixis_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size deixis_switch,.-deixis_switch
-)");
-
-void fiber_main() {
-  entry(arguments);
-  running->state = State::DONE;
-  deixis_switch(&running->sp, scheduler_sp);
-  abort();
-}
-
-void wait(State why) {
-  running->state = why;
-  Fiber* self = running;
-  deixis_switch(&self->sp, scheduler_sp);
-}
-
-void start(Fiber& f) {
-  if (stacks.empty()) {
-    void* m = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (m == MAP_FAILED) abort();
-    stacks.push_back(static_cast<char*>(m));
-  }
-  f.stack = stacks.back();
-  stacks.pop_back();
-  void** top = reinterpret_cast<void**>(f.stack + STACK);
-  *--top = nullptr;  // so that the stack is aligned as after a call
-  *--top = reinterpret_cast<void*>(fiber_main);
-  for (int i = 0; i < 6; i++) *--top = nullptr;
-  f.sp = top;
 }
 
 std::string where() {
@@ -143,127 +51,25 @@ std::string where() {
   return text;
 }
 
-bool intact(const unsigned char* p, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (p[i] != GUARD_BYTE) return false;
-  return true;
-}
-
-void look(const deixis_dim3& thread) {
-  if (!watched.culprit.empty() || intact(watched.zone, watched.size)) return;
+std::string thread_text(const deixis_dim3& thread) {
   char text[80];
   snprintf(text, sizeof text, ", thread (%u, %u, %u)", thread.x, thread.y, thread.z);
-  watched.culprit = text;
+  return text;
 }
+}  // namespace
+}  // namespace deixis_host
 
-// Runs one block to its end; false, with last_error set, when its threads wait for each other.
-bool run_block(const std::vector<std::vector<unsigned>>& order) {
-  size_t n = fibers.size();
-  for (Warp& w : warps) w.generation = w.arrived = 0;
-  for (Fiber& f : fibers) {
-    f.state = State::READY;
-    f.sp = nullptr;
-    f.generation = 0;
-  }
-  size_t done = 0;
-  while (done < n) {
-    bool moved = false;
-    // A warp runs as far as it can before the next one does: shuffles would otherwise keep warps in
-    // step, and hide that a barrier is missing between them.
-    for (const std::vector<unsigned>& threads : order) {
-      for (bool again = true; again;) {
-        again = false;
-        for (unsigned i : threads) {
-          Fiber& f = fibers[i];
-          if (f.state == State::WARP && warps[f.warp].generation > f.generation) f.state = State::READY;
-          if (f.state != State::READY) continue;
-          if (!f.sp) start(f);
-          running = &f;
-          thread_index = &f.index;
-          deixis_switch(&scheduler_sp, f.sp);
-          if (watched.zone) look(f.index);
-          moved = again = true;
-          if (f.state == State::DONE) {
-            done++;
-            stacks.push_back(f.stack);
-          }
-        }
-      }
-    }
-    if (moved) continue;
-    size_t waiting = 0;
-    for (Fiber& f : fibers) waiting += f.state == State::BARRIER;
-    if (waiting == n) {
-      for (Fiber& f : fibers) f.state = State::READY;
-      continue;
-    }
-    char text[120];
-    snprintf(text, sizeof text, ": %zu threads wait at a barrier, %zu in a shuffle, %zu have left", waiting,
-             n - done - waiting, done);
-    last_error = where() + text;
-    for (Fiber& f : fibers)
-      if (f.state != State::DONE && f.sp) stacks.push_back(f.stack);
-    return false;
-  }
-  return true;
-}
+#include "guards.h"
+#include "fibers.h"
 
-// ---- memory
-
-std::map<uint64_t, size_t> allocations;  // address to size
-uint64_t in_use;
-
-// The zone beside a buffer that was written over, or null.
-const unsigned char* damaged(uint64_t address, size_t size) {
-  auto* p = reinterpret_cast<const unsigned char*>(address);
-  return !intact(p - GUARD, GUARD) ? p - GUARD : !intact(p + size, GUARD) ? p + size : nullptr;
-}
-
-// Says so in last_error, and mends the zones.
-void report(const std::string& who, uint64_t address, size_t size, const unsigned char* zone) {
-  auto* p = reinterpret_cast<unsigned char*>(address);
-  last_error = who + ": wrote " + (zone < p ? "before" : "beyond") + " a buffer of " + std::to_string(size) + " bytes";
-  memset(p - GUARD, GUARD_BYTE, GUARD);
-  memset(p + size, GUARD_BYTE, GUARD);
-}
-
-// False, with last_error set and the zones mended, when a kernel wrote beside a buffer.
-bool guarded(const std::string& who, uint64_t address, size_t size) {
-  const unsigned char* zone = damaged(address, size);
-  if (zone) report(who, address, size, zone);
-  return !zone;
-}
-
-bool check_guards() {
-  for (auto& [address, size] : allocations)
-    if (!guarded("kernel " + kernel_name, address, size)) return false;
-  return true;
-}
-
-// The buffers that a launch's arguments point into: looked at after each block, to name it.
-std::vector<std::pair<uint64_t, size_t>> reached(const uint64_t* words, size_t count) {
-  std::vector<std::pair<uint64_t, size_t>> found;
-  for (size_t i = 0; i < count; i++) {
-    auto it = allocations.upper_bound(words[i]);
-    if (it == allocations.begin()) continue;
-    --it;
-    if (words[i] <= it->first + it->second) found.push_back(*it);
-  }
-  return found;
-}
-
-bool known(uint64_t address, size_t bytes) {
-  auto it = allocations.upper_bound(address);
-  if (it == allocations.begin()) return false;
-  --it;
-  return address + bytes <= it->first + it->second;
-}
-
+namespace deixis_host {
+namespace {
 struct Function {
   std::string name;
   Entry entry;
   size_t bytes;      // of its parameters
   unsigned threads;  // most of a block
+  std::string order;  // in which they run
   size_t shared = SHARED_DEFAULT;  // dynamic shared memory that it may ask for
 };
 struct Module {
@@ -282,67 +88,10 @@ thread_local bool current;
 int in_context(const char* call) {
   return current && retained > 0 ? 0 : fail(INVALID_CONTEXT, std::string(call) + ": this thread has no current context");
 }
-
-// Threads by warps, warps in the order of their first thread.
-std::vector<std::vector<unsigned>> thread_order(size_t n) {
-  std::vector<unsigned> order(n);
-  for (size_t i = 0; i < n; i++) order[i] = i;
-  const char* wish = getenv("DEIXIS_HOST_ORDER");
-  if (wish && !strcmp(wish, "reverse")) {
-    std::reverse(order.begin(), order.end());
-  } else if (wish && *wish >= '0' && *wish <= '9') {
-    std::mt19937 random(atoi(wish));
-    std::shuffle(order.begin(), order.end(), random);
-  }
-  std::vector<std::vector<unsigned>> whole;
-  std::vector<size_t> place((n + 31) / 32, n);
-  for (unsigned i : order) {
-    size_t& at = place[i / 32];
-    if (at == n) {
-      at = whole.size();
-      whole.emplace_back();
-    }
-    whole[at].push_back(i);
-  }
-  return whole;
-}
 }  // namespace
 
-Registration::Registration(const char* name, Entry e, size_t bytes, unsigned threads) {
-  (*loading)[name] = Function{name, e, bytes, threads};
-}
-
-void barrier() { wait(State::BARRIER); }
-
-const Words* share(const uint32_t* own, int count) {
-  Warp& w = warps[running->warp];
-  unsigned long g = w.generation;
-  memcpy(w.slots[g & 1][running->index.x % 32].word, own, count * sizeof(uint32_t));
-  if (++w.arrived == w.size) {
-    w.arrived = 0;
-    w.generation++;
-  } else {
-    running->generation = g;
-    wait(State::WARP);
-  }
-  return w.slots[g & 1];
-}
-
-uint32_t exchange(uint32_t value, int source) { return share(&value, 1)[source & 31].word[0]; }
-
-uint32_t ballot(uint32_t value) {
-  const Words* all = share(&value, 1);
-  uint32_t bits = 0;
-  for (unsigned lane = 0; lane < warps[running->warp].size; lane++) bits |= (all[lane].word[0] != 0 ? 1u : 0u) << lane;
-  return bits;
-}
-
-void check_aligned(const void* address, size_t bytes) {
-  if (reinterpret_cast<uintptr_t>(address) % bytes == 0 || !trap.empty()) return;
-  char text[120];
-  snprintf(text, sizeof text, ", thread (%u, %u, %u): moves %zu bytes at once at an address that is no multiple of it",
-           thread_index->x, thread_index->y, thread_index->z, bytes);
-  trap = where() + text;
+Registration::Registration(const char* name, Entry e, size_t bytes, unsigned threads, const char* order) {
+  (*loading)[name] = Function{name, e, bytes, threads, order};
 }
 }  // namespace deixis_host
 
@@ -368,16 +117,18 @@ int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned 
     fibers[i].warp = i / 32;
     warps[i / 32].size++;
   }
-  std::vector<std::vector<unsigned>> order = thread_order(n);
+  std::vector<std::vector<unsigned>> order = thread_order(n, k.order);
   std::vector<unsigned char> memory(shared_bytes + 2 * GUARD + 64);
   auto* base = reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(memory.data()) + GUARD + 31) / 32 * 32);
   shared = reinterpret_cast<char*>(base);
-  memset(base + shared_bytes, GUARD_BYTE, GUARD - 32);
+  put_guard(base - GUARD, GUARD);
+  put_guard(base + shared_bytes, GUARD);
+  FaultsCaught caught;
   // The thread of the present block that writes over a zone; "" where it does not do so again.
-  auto culprit = [&](const unsigned char* zone, size_t size) {
-    memset(const_cast<unsigned char*>(zone), GUARD_BYTE, size);
+  auto culprit = [&](const unsigned char* zone) {
+    put_guard(const_cast<unsigned char*>(zone), GUARD);
     memset(base, POISON, shared_bytes);
-    watched = {zone, size, ""};
+    watched = {zone, ""};
     run_block(order);
     watched.zone = nullptr;
     return watched.culprit;
@@ -388,16 +139,16 @@ int run_kernel(const Function& k, deixis_dim3 grid, deixis_dim3 block, unsigned 
         block_index = {x, y, z};
         memset(base, POISON, shared_bytes);
         trap.clear();
-        if (!run_block(order)) return LAUNCH_FAILED;
+        if (int code = run_block(order)) return code;
         if (!trap.empty()) return fail(MISALIGNED_ADDRESS, trap);
-        if (!intact(base + shared_bytes, GUARD - 32)) {
-          last_error = where() + culprit(base + shared_bytes, GUARD - 32) + ": wrote beyond its " +
+        if (const unsigned char* zone = damaged(base, shared_bytes)) {
+          last_error = where() + culprit(zone) + ": wrote " + (zone < base ? "before" : "beyond") + " its " +
                        std::to_string(shared_bytes) + " bytes of shared memory";
           return ILLEGAL_ADDRESS;
         }
         for (auto& [address, size] : buffers)
           if (const unsigned char* zone = damaged(address, size)) {
-            report(where() + culprit(zone, GUARD), address, size, zone);
+            report(where() + culprit(zone), address, size, zone);
             return ILLEGAL_ADDRESS;
           }
       }
@@ -422,7 +173,11 @@ int cuGetExportTable(const void** table, const void*) {
   *table = nullptr;
   return fail(NOT_SUPPORTED, "no export tables here");
 }
-int cuDriverGetVersion(int* v) { return *v = 13000, 0; }
+// DEIXIS_HOST_DRIVER stands for another driver, 12040 for one that ends at CUDA 12.4.
+int cuDriverGetVersion(int* v) {
+  const char* wish = getenv("DEIXIS_HOST_DRIVER");
+  return *v = wish ? atoi(wish) : 13000, 0;
+}
 int cuDeviceGetCount(int* n) { return *n = 1, 0; }
 int cuDeviceGet(int* device, int) { return *device = 0, 0; }
 int cuDeviceGetName(char* name, int n, int) { return snprintf(name, n, "stand-in driver (CPU)"), 0; }
@@ -471,8 +226,9 @@ int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
   size_t whole = (bytes + 2 * GUARD + 511) / 256 * 256;
   auto* p = static_cast<unsigned char*>(aligned_alloc(256, whole));
   if (!p) return fail(OUT_OF_MEMORY, "out of memory");
-  memset(p, GUARD_BYTE, whole);
+  put_guard(p, GUARD);
   memset(p + GUARD, POISON, bytes);
+  put_guard(p + GUARD + bytes, whole - GUARD - bytes);
   *address = reinterpret_cast<uint64_t>(p + GUARD);
   allocations[*address] = bytes;
   in_use += bytes;
@@ -538,6 +294,11 @@ int cuModuleLoadData(void** module, const void* image) {
     delete m;
     return fail(INVALID_VALUE, why);
   }
+  // Opened before, it registers nothing again.
+  static std::map<void*, std::map<std::string, Function>> opened;
+  auto& kernels = opened[m->library];
+  if (kernels.empty()) kernels = m->kernels;
+  m->kernels = kernels;
   *module = m;
   return 0;
 }

@@ -1,5 +1,5 @@
 // CUDA's language on the CPU: enough of it for the kernels of this folder. Included instead of the
-// compiler's own built-ins when DEIXIS_HOST is defined. One fiber stands for one CUDA thread; the
+// compiler's own built-ins when DEIXIS_HOST is defined, with DEIXIS_HOST_ORDER. One fiber stands for one CUDA thread; the
 // scheduler is in driver.cpp.
 #pragma once
 #include <cmath>
@@ -39,9 +39,10 @@ struct Words {
 const Words* share(const uint32_t* own, int count);
 
 using Entry = void (*)(const char* arguments);
-// `bytes` of its parameters, and the most threads of a block that it was compiled for.
+// `bytes` of its parameters, the most threads of a block that it was compiled for, and the order in which they run:
+// forward, reverse, or a number that seeds a shuffle.
 struct Registration {
-  Registration(const char* name, Entry entry, size_t bytes, unsigned threads);
+  Registration(const char* name, Entry entry, size_t bytes, unsigned threads, const char* order);
 };
 
 // Where the last parameter ends: what a launch's buffer must hold, without padding at its tail.
@@ -107,7 +108,8 @@ inline uint16_t float_to_half(float v) {
 
 #define DEIXIS_EXPORT(name, threads) \
   static void name##_entry(const char* a) { deixis_host::call(name, a); } \
-  static deixis_host::Registration name##_registration(#name, name##_entry, deixis_host::parameter_bytes(name), threads);
+  static deixis_host::Registration name##_registration(#name, name##_entry, deixis_host::parameter_bytes(name), threads, \
+                                                        DEIXIS_HOST_ORDER);
 
 struct alignas(16) int4 {
   int x, y, z, w;

@@ -205,7 +205,16 @@ public final class OpCases {
 
   private static void norms(List<OpCase> cases) {
     int[][] shapes = {
-      {6, 4, 49}, {5, 144}, {3, 1}, {1, 97}, {0, 8}, {70, 128}, {3, 1000}, {2, 1025}
+      {6, 4, 49},
+      {5, 144},
+      {3, 1},
+      {1, 97},
+      {0, 8},
+      {70, 128},
+      {3, 1000},
+      {2, 1025},
+      {2, 2050},
+      {3, 4104}
     };
     for (int[] s : shapes) {
       cases.add(

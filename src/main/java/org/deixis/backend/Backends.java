@@ -26,8 +26,22 @@ public final class Backends {
       return null;
     }
 
+    /** What it loads from the system by name, in the order of need; loads all that is there. */
+    default List<NativeLibrary> libraries() {
+      return List.of();
+    }
+
     Backend create();
   }
+
+  /**
+   * A library as the system's loader resolves it.
+   *
+   * @param name as it is asked for
+   * @param path of its file; null where it does not load
+   * @param problem why it does not, and what that costs; null where it does
+   */
+  public record NativeLibrary(String name, String path, String problem) {}
 
   private static final Map<String, Backend> MADE = new ConcurrentHashMap<>();
 

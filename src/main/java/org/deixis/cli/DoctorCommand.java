@@ -1,11 +1,5 @@
 package org.deixis.cli;
 
-import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.List;
-import java.util.stream.Stream;
 import org.deixis.backend.Backends;
 import org.deixis.core.Env;
 import picocli.CommandLine.Command;
@@ -15,9 +9,6 @@ import picocli.CommandLine.Command;
     description =
         "Says what this machine has, which devices can be used, and how to get what is missing.")
 final class DoctorCommand extends BaseCommand {
-  private static final List<String> GPU_LIBRARIES =
-      List.of("libcuda.so.1", "libcudart.so", "libnvrtc.so", "libcublasLt.so", "libcudnn.so");
-
   @Override
   public Integer call() {
     out.printf(
@@ -52,52 +43,13 @@ final class DoctorCommand extends BaseCommand {
         out.printf("device    %-10s %s%n", "", note);
       }
     }
-    for (String library : GPU_LIBRARIES) {
-      Path found = find(library);
-      out.printf("gpu       %-16s %s%n", library, found == null ? "not found" : found);
+    for (Backends.Provider p : Backends.providers()) {
+      for (Backends.NativeLibrary library : p.libraries()) {
+        out.printf(
+            "library   %-20s %s%n",
+            library.name(), library.path() == null ? library.problem() : library.path());
+      }
     }
     return 0;
-  }
-
-  /**
-   * Looks where the system's loader would: the library path, CUDA's folder, and the usual places.
-   */
-  private static Path find(String library) {
-    List<String> places = new ArrayList<>();
-    String path = System.getenv("LD_LIBRARY_PATH");
-    if (path != null) {
-      places.addAll(List.of(path.split(":")));
-    }
-    for (String variable : new String[] {"CUDA_PATH", "CUDA_HOME"}) {
-      if (System.getenv(variable) != null) {
-        places.add(System.getenv(variable) + "/lib64");
-      }
-    }
-    places.addAll(
-        List.of(
-            "/usr/local/cuda/lib64",
-            "/usr/lib/x86_64-linux-gnu",
-            "/usr/lib64",
-            "/usr/lib/aarch64-linux-gnu",
-            "/usr/lib"));
-    for (String place : places) {
-      Path folder = Path.of(place);
-      if (place.isBlank() || !Files.isDirectory(folder)) {
-        continue;
-      }
-      try (Stream<Path> files = Files.list(folder)) {
-        Path hit =
-            files
-                .filter(f -> f.getFileName().toString().startsWith(library))
-                .findFirst()
-                .orElse(null);
-        if (hit != null) {
-          return hit;
-        }
-      } catch (IOException e) {
-        continue; // a folder that may not be read holds nothing for us either
-      }
-    }
-    return null;
   }
 }

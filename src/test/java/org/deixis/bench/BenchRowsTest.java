@@ -3,7 +3,6 @@ package org.deixis.bench;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -77,7 +76,7 @@ class BenchRowsTest {
   @Test
   @Tag("cuda-host")
   void operationsInHalfPrecisionOnTheStandInDriver() {
-    assumeTrue(CudaHost.available(), "no g++");
+    CudaHost.require();
     BenchReport report = operations(CudaHost.backend(), DType.F16, "f16; limits");
     assertEquals("cuda", report.about().get("device"));
     complete(report, DType.F16);
@@ -116,14 +115,14 @@ class BenchRowsTest {
   @Test
   @Tag("cuda-host")
   void trainingStepsInHalfPrecisionOnTheStandInDriver() {
-    assumeTrue(CudaHost.available(), "no g++");
+    CudaHost.require();
     steps(CudaHost.backend(), DType.F16);
   }
 
   @Test
   @Tag("cuda-host")
   void inferenceOnTheStandInDriver() {
-    assumeTrue(CudaHost.available(), "no g++");
+    CudaHost.require();
     Backend backend = CudaHost.backend();
     long before = backend.memory().stats().live();
     GresConfig small = GresConfig.of("small").withPictures(32, 32, TINY);
@@ -158,7 +157,7 @@ class BenchRowsTest {
   @Test
   @Tag("cuda-host")
   void theLaunchPathOnTheStandInDriver() {
-    assumeTrue(CudaHost.available(), "no g++");
+    CudaHost.require();
     Backend backend = CudaHost.backend();
     long before = backend.memory().stats().live();
     LaunchBenchmark benchmark = new LaunchBenchmark();

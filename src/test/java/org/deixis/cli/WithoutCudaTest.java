@@ -9,6 +9,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import org.bytedeco.cuda.global.cudart;
 import org.deixis.testing.CommandProcess;
 import org.deixis.testing.CommandProcess.Answer;
 import org.junit.jupiter.api.Test;
@@ -60,12 +61,22 @@ class WithoutCudaTest {
   void doctorListsEachLibraryFoundOrNot() throws IOException, InterruptedException {
     Answer a = run(List.of(), "doctor");
     assertEquals(0, a.code(), a.err().toString());
+    String cuda = "so." + cudart.CUDA_VERSION / 1000;
     for (String library :
-        List.of("libcuda.so.1", "libcudart.so", "libnvrtc.so", "libcublasLt.so", "libcudnn.so")) {
+        List.of(
+            "libcuda.so.1",
+            "libcudart." + cuda,
+            "libnvrtc." + cuda,
+            "libcublasLt." + cuda,
+            "libcublas." + cuda,
+            "libcudnn_cnn.so.9",
+            "libcudnn_ops.so.9",
+            "libcudnn_adv.so.9",
+            "libcudnn_graph.so.9")) {
       List<String> said =
-          a.out().stream().filter(l -> l.matches("gpu +" + library + " .*")).toList();
+          a.out().stream().filter(l -> l.matches("library +" + library + " .*")).toList();
       assertEquals(1, said.size(), library + ": " + a.out());
-      assertTrue(said.get(0).endsWith("not found") || said.get(0).contains("/"), said.get(0));
+      assertTrue(said.get(0).matches(".* (/.*|not found; .+)"), said.get(0));
     }
     assertFalse(a.out().stream().anyMatch(l -> l.contains("device    cuda       can be used")));
   }

@@ -1,9 +1,7 @@
 package org.deixis.ops;
 
-import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.DynamicTest.dynamicTest;
 
-import java.nio.file.Path;
 import java.util.List;
 import java.util.stream.Stream;
 import org.deixis.backend.Backend;
@@ -38,9 +36,8 @@ class CudaHostTest {
   /** Products by our own kernel instead of cuBLASLt's stand-in. */
   @TestFactory
   Stream<DynamicTest> agreesWithPlainProducts() {
-    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
-    Backend plain =
-        CudaHost.backend(Path.of("cuda"), Path.of("target/cuda-plain").toAbsolutePath());
+    CudaHost.require();
+    Backend plain = CudaHost.plain();
     List<String> products = List.of(MatMul.NAME, Linear.NAME, Convolution.NAME);
     return OpCases.all().stream()
         .filter(c -> products.contains(c.op()))
@@ -62,7 +59,7 @@ class CudaHostTest {
   }
 
   private static Stream<DynamicTest> each(DType dtype, double tolerance) {
-    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    CudaHost.require();
     return each(CudaHost.backend(), dtype, tolerance);
   }
 

@@ -1,11 +1,9 @@
 package org.deixis.ops;
 
-import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.fail;
 import static org.junit.jupiter.api.DynamicTest.dynamicTest;
 
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.stream.Stream;
@@ -14,6 +12,7 @@ import org.deixis.bench.OpCase;
 import org.deixis.bench.OpCases;
 import org.deixis.core.DType;
 import org.deixis.testing.CudaHost;
+import org.deixis.testing.KernelMutant;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.TestFactory;
@@ -131,6 +130,18 @@ class CudaMutantTest {
               "= v;\n  float sum = 0;",
               List.of("region_pool", "group_norm")),
           new Mutant(
+              "a warp brings its sum while others still read the highest",
+              "common.cuh",
+              "scratch[w]);\n  __syncthreads();\n  return best;",
+              "scratch[w]);\n  return best;",
+              List.of("softmax")),
+          new Mutant(
+              "a row's highest is read before all warps have brought theirs",
+              "common.cuh",
+              "  __syncthreads();\n  float best",
+              "  float best",
+              List.of("softmax")),
+          new Mutant(
               "a barrier that one warp alone reaches",
               "geometry.cu",
               "  sum = group_sum(sum, scratch);\n",
@@ -142,6 +153,13 @@ class CudaMutantTest {
               "if (ids[i] == row) *seen = 1;",
               "if (ids[i] == row) *seen = 0;",
               List.of("embedding")),
+          new Mutant(
+              "a flag is put back after others have set it",
+              "geometry.cu",
+              "= row < 0 || row >= rows;\n  __syncthreads();\n",
+              "= row < 0 || row >= rows;\n",
+              List.of("embedding"),
+              DType.F16), // whose threads run in reverse: in order, warp 0 is first
           new Mutant(
               "of the outputs that are read at once the last is left out",
               "geometry.cu",
@@ -220,6 +238,37 @@ class CudaMutantTest {
               "if (at + k >= next) continue;",
               "if (at + k >= next || k == ROWS - 1) continue;",
               List.of("mask_loss")),
+          new Mutant(
+              "the last element has no loss of its own",
+              "loss.cu",
+              "GRID_STRIDE(i, n) {",
+              "GRID_STRIDE(i, n - 1) {",
+              List.of("binary_loss")),
+          new Mutant(
+              "an element's target is its neighbour's",
+              "loss.cu",
+              "element(target, targetType, i)",
+              "element(target, targetType, i + 1)",
+              List.of("binary_loss"),
+              DType.F16),
+          new Mutant(
+              "a row beyond the last is added to the loss",
+              "loss.cu",
+              "r < rows; r += blockDim.x",
+              "r <= rows; r += blockDim.x",
+              List.of("cross_entropy")),
+          new Mutant(
+              "classes weigh the same in the mean",
+              "loss.cu",
+              "rowLoss[2 * row + 1] = w;",
+              "rowLoss[2 * row + 1] = 1;",
+              List.of("cross_entropy")),
+          new Mutant(
+              "the gradient is drawn to the class beside the right one",
+              "loss.cu",
+              "(c == target[row] ? 1 : 0)",
+              "(c == target[row] + 1 ? 1 : 0)",
+              List.of("cross_entropy")),
           new Mutant(
               "sums stay as they were under a higher score",
               "region_attention.cu",
@@ -457,20 +506,14 @@ class CudaMutantTest {
 
   @TestFactory
   Stream<DynamicTest> isNoticed() {
-    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    CudaHost.require();
     return MUTANTS.stream().map(m -> dynamicTest(m.name(), () -> notice(m)));
   }
 
   private void notice(Mutant mutant) throws IOException {
-    Path sources = folder.resolve(Integer.toString(MUTANTS.indexOf(mutant)));
-    copy(Path.of("cuda"), sources);
-    Path file = sources.resolve(mutant.file());
-    String text = Files.readString(file);
-    int at = text.indexOf(mutant.right());
-    assertTrue(
-        at >= 0 && text.indexOf(mutant.right(), at + 1) < 0,
-        mutant.file() + " no longer has the text of this mutant exactly once");
-    Files.writeString(file, text.replace(mutant.right(), mutant.wrong()));
+    Path sources =
+        new KernelMutant(mutant.name(), mutant.file(), mutant.right(), mutant.wrong())
+            .sources(folder.resolve(Integer.toString(MUTANTS.indexOf(mutant))));
     Backend backend = CudaHost.backend(sources, sources.resolve("built"));
     int run = 0;
     for (OpCase c : OpCases.all()) {
@@ -485,18 +528,5 @@ class CudaMutantTest {
       }
     }
     fail(run + " cases of " + mutant.operations() + " run, and none notices");
-  }
-
-  private static void copy(Path from, Path to) throws IOException {
-    try (Stream<Path> files = Files.walk(from)) {
-      for (Path file : (Iterable<Path>) files::iterator) {
-        Path target = to.resolve(from.relativize(file).toString());
-        if (Files.isDirectory(file)) {
-          Files.createDirectories(target);
-        } else {
-          Files.copy(file, target);
-        }
-      }
-    }
   }
 }

@@ -1,11 +1,16 @@
 package org.deixis.testing;
 
+import static org.junit.jupiter.api.Assertions.fail;
+import static org.junit.jupiter.api.Assumptions.abort;
+
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -25,14 +30,24 @@ public final class CudaHost {
   private static final Pattern KERNEL =
       Pattern.compile("KERNEL(?:_BOUNDS\\(([^,)]*),[^)]*\\))? void (\\w+)");
 
+  /**
+   * The order in which a block's threads run, by element type: a missing barrier that one order
+   * hides shows in another.
+   */
+  private static final List<String> ORDERS = List.of("forward", "reverse", "20261");
+
   /** Threads of a block, where a kernel names no bounds. */
   private static final String MOST_THREADS = "1024";
 
   /** Of the bindings, for the names of the libraries that they ask for. */
   private static final int CUDA = cudart.CUDA_VERSION / 1000;
 
+  private static final Set<Path> COMPILED = new HashSet<>();
+
   private static CudaBackend backend;
+  private static CudaBackend caching;
   private static boolean loaded;
+  private static boolean said;
 
   private CudaHost() {}
 
@@ -53,6 +68,42 @@ public final class CudaHost {
     }
   }
 
+  /**
+   * Skips the test where g++ is missing, and says so once; with {@code -Dcuda.host=required} it
+   * fails instead. Every backend of this class asks it.
+   */
+  public static synchronized void require() {
+    String wanted = System.getProperty("cuda.host", "auto");
+    if (!wanted.equals("auto") && !wanted.equals("required")) {
+      throw new IllegalArgumentException(
+          "cuda.host is '" + wanted + "': give auto, or required, to fail where g++ is missing");
+    }
+    if (loaded || available()) {
+      return;
+    }
+    String line = "g++ is missing, so the cuda backend is not tested on its stand-in driver";
+    if (wanted.equals("required")) {
+      fail(line + ", which -Dcuda.host=required asks for: install g++");
+    }
+    if (!said) {
+      said = true;
+      System.out.println("SKIPPED: " + line + " (tests tagged cuda-host)");
+    }
+    abort(line);
+  }
+
+  /** Of a type's kernels, or of all by {@code DEIXIS_HOST_ORDER}. */
+  private static String order(int type) {
+    String wanted = System.getenv().getOrDefault("DEIXIS_HOST_ORDER", ORDERS.get(type));
+    if (!wanted.matches("forward|reverse|[0-9]{1,9}")) {
+      throw new IllegalArgumentException(
+          "DEIXIS_HOST_ORDER is '"
+              + wanted
+              + "': give forward, reverse, or a number that seeds a shuffle");
+    }
+    return wanted;
+  }
+
   /** The backend, made once a process; every buffer has guard zones of its own. */
   public static synchronized CudaBackend backend() {
     if (backend == null) {
@@ -62,20 +113,29 @@ public final class CudaHost {
     return backend;
   }
 
-  /** A second backend, over kernels from another folder, with products and convolutions by ours. */
+  /** The same with the pool that keeps freed memory, as on a real device. */
+  public static synchronized CudaBackend caching() {
+    if (caching == null) {
+      driver();
+      caching = new CudaBackend(new Compiler(SOURCES, BUILT), true, true, true);
+    }
+    return caching;
+  }
+
+  /** Another one, with products and convolutions by our own kernels. */
+  public static CudaBackend plain() {
+    return backend(SOURCES, BUILT);
+  }
+
+  /** The same over kernels from another folder. */
   public static CudaBackend backend(Path sources, Path built) {
-    return backend(sources, built, false);
-  }
-
-  /** The same, and whether freed memory is kept for the next buffer of its size. */
-  public static CudaBackend backend(Path sources, Path built, boolean caching) {
     driver();
-    return new CudaBackend(new Compiler(sources, built), caching, false, false);
+    return new CudaBackend(new Compiler(sources, built), false, false, false);
   }
 
-  /** What builds kernel files for the stand-in driver. */
-  public static KernelCompiler compiler(Path sources, Path built) {
-    return new Compiler(sources, built);
+  /** What builds kernel files for the stand-in driver, once a process. */
+  public static KernelCompiler compiler() {
+    return new Compiler(SOURCES, BUILT);
   }
 
   /** Once a process: a library that is in use is not written anew. */
@@ -83,6 +143,11 @@ public final class CudaHost {
     if (loaded) {
       return;
     }
+    require();
+    System.out.printf(
+        "stand-in driver: threads run %s in fp32, %s in fp16, %s in bf16 (DEIXIS_HOST_ORDER:"
+            + " forward, reverse, or a shuffle's seed)%n",
+        order(0), order(1), order(2));
     try {
       Files.createDirectories(BUILT);
       Path cuda = BUILT.resolve("libcuda.so.1");
@@ -155,6 +220,17 @@ public final class CudaHost {
   private record Compiler(Path sources, Path built) implements KernelCompiler {
     @Override
     public BytePointer compile(String file, int type, int capability) {
+      Path library = built.resolve(file + type + ".so");
+      synchronized (COMPILED) {
+        if (!COMPILED.contains(library)) { // else it is in use
+          build(file, type, library);
+          COMPILED.add(library);
+        }
+      }
+      return new BytePointer(library.toString());
+    }
+
+    private void build(String file, int type, Path library) {
       try {
         Files.createDirectories(built);
         Path source = sources.resolve(file + ".cu");
@@ -167,7 +243,6 @@ public final class CudaHost {
         }
         Path unit = built.resolve(file + type + ".cpp");
         Files.writeString(unit, whole.append('\n'));
-        Path library = built.resolve(file + type + ".so");
         gxx(
             "-O2",
             // Kernels are this library's own, whatever the process has of their names: glibc, for
@@ -175,13 +250,13 @@ public final class CudaHost {
             "-Wl,-Bsymbolic",
             "-DDEIXIS_HOST",
             "-DDEIXIS_T=" + type,
+            "-DDEIXIS_HOST_ORDER=\"" + order(type) + "\"",
             "-I" + sources.toAbsolutePath(),
             "-o",
             library.toString(),
             unit.toString(),
             "-L" + BUILT,
             "-l:libcuda.so.1");
-        return new BytePointer(library.toString());
       } catch (IOException e) {
         throw new IllegalStateException(e);
       }

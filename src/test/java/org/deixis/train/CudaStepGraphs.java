@@ -46,7 +46,7 @@ abstract class CudaStepGraphs {
   /**
    * @param graphs kept after each step
    */
-  private record Run(
+  record Run(
       List<TrainingStep.Losses> losses,
       List<float[]> perExpression,
       Map<String, float[]> parameters,
@@ -55,7 +55,7 @@ abstract class CudaStepGraphs {
       Memory.Stats memory) {}
 
   /** What differs between runs. */
-  private record Setting(
+  record Setting(
       DType dtype,
       LossScaling scaling,
       int steps,
@@ -64,8 +64,11 @@ abstract class CudaStepGraphs {
       boolean repeat) {}
 
   private Run train(Setting setting, int mostGraphs) {
+    return train(cuda(), setting, mostGraphs);
+  }
+
+  static Run train(Backend backend, Setting setting, int mostGraphs) {
     System.setProperty(GRAPHS, String.valueOf(mostGraphs));
-    Backend backend = cuda();
     Dataset scenes =
         SceneMaker.dataset(new SceneMaker.Spec("simple", 48, 24, 0, 4, 3), SceneMaker.TRAIN);
     long before = backend.memory().stats().live();
@@ -124,8 +127,14 @@ abstract class CudaStepGraphs {
   private Run same(Setting setting) {
     Run plain = train(setting, 0);
     Run graphs = train(setting, GraphCache.MOST);
-    assertEquals(0, plain.graphs().get(STEPS - 1));
-    assertTrue(graphs.graphs().get(STEPS - 1) > 0, "nothing was captured");
+    same(plain, graphs);
+    return graphs;
+  }
+
+  static void same(Run plain, Run graphs) {
+    int last = graphs.graphs().size() - 1;
+    assertEquals(0, plain.graphs().get(last));
+    assertTrue(graphs.graphs().get(last) > 0, "nothing was captured");
     assertEquals(plain.losses(), graphs.losses());
     for (int i = 0; i < plain.perExpression().size(); i++) {
       assertArrayEquals(plain.perExpression().get(i), graphs.perExpression().get(i));
@@ -137,7 +146,6 @@ abstract class CudaStepGraphs {
     plain
         .parameters()
         .forEach((name, values) -> assertArrayEquals(values, graphs.parameters().get(name), name));
-    return graphs;
   }
 
   /** Bit for bit, several micro-batches with dropout of their own included. */

@@ -38,9 +38,13 @@ abstract class CudaTraining {
        "dim": 16, "maskDim": 8, "regions": 4, "layers": 2, "heads": 2, "fusionLevels": [0, 1], "normGroups": 4,
        "maxTokens": 16, "maskEvidence": true}""";
 
-  private record Run(List<Double> losses, AdamWOptimizer.Status status) {}
+  record Run(List<Double> losses, AdamWOptimizer.Status status) {}
 
   private static Run train(Backend backend, DType dtype, LossScaling scaling) {
+    return train(backend, dtype, scaling, STEPS);
+  }
+
+  static Run train(Backend backend, DType dtype, LossScaling scaling, int steps) {
     Dataset scenes =
         SceneMaker.dataset(new SceneMaker.Spec("simple", 48, 24, 0, 4, 3), SceneMaker.TRAIN);
     long before = backend.memory().stats().live();
@@ -66,7 +70,7 @@ abstract class CudaTraining {
       model.precision(dtype);
       model.training(true);
 
-      for (int i = 0; i < STEPS; i++) {
+      for (int i = 0; i < steps; i++) {
         Batch batch = loader.next();
         long held = backend.memory().stats().live();
         losses.add(step.run(i, List.of(batch), 1e-3, true, null).total());

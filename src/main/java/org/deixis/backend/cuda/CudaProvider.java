@@ -59,6 +59,16 @@ public final class CudaProvider implements Backends.Provider {
   }
 
   @Override
+  public List<Backends.NativeLibrary> libraries() {
+    // The bindings first: their loader looks in CUDA's own folders too.
+    Driver.missing();
+    NvrtcCompiler.missing();
+    CublasLtProducts.missing();
+    CudnnConvolutions.missing();
+    return CudaLibraries.all();
+  }
+
+  @Override
   public Backend create() {
     String note = note();
     if (note != null) {

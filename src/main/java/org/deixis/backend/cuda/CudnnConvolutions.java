@@ -130,9 +130,9 @@ final class CudnnConvolutions implements Convolutions {
         missing =
             "cuDNN cannot be loaded ("
                 + Driver.reason(e)
-                + "); put libcudnn.so."
-                + cudnn.CUDNN_MAJOR
-                + " and the libraries that come with it on the library path, or"
+                + "); put "
+                + String.join(", ", CudaLibraries.CUDNN)
+                + ", which come in one package, on the library path, or"
                 + " set DEIXIS_CONV=im2col for convolutions as products with patches";
       }
     }

@@ -17,6 +17,9 @@ final class Driver implements AutoCloseable {
   /** The CUDA that the bindings were made for; its libraries carry the number in their names. */
   static final int CUDA = cudart.CUDA_VERSION / 1000;
 
+  /** The oldest that there is a build for. */
+  private static final int OLDEST = 12;
+
   private static final int NO_DEVICE = 100;
 
   /** How often, and how many times in a row, a thread that captures is seen waiting. */
@@ -47,7 +50,14 @@ final class Driver implements AutoCloseable {
           + CUDA
           + " on the library path: install both, then 'deixis doctor'";
     }
-    int code = cudart.cuInit(0);
+    int[] version = new int[1];
+    int code = cudart.cuDriverGetVersion(version);
+    if (code == 0 && version[0] / 1000 < CUDA) {
+      return tooOld(version[0]);
+    }
+    if (code == 0) {
+      code = cudart.cuInit(0);
+    }
     int[] count = new int[1];
     if (code == 0) {
       code = cudart.cuDeviceGetCount(count);
@@ -56,6 +66,21 @@ final class Driver implements AutoCloseable {
       return "the CUDA driver sees no device; check nvidia-smi and CUDA_VISIBLE_DEVICES";
     }
     return code == 0 ? null : "the CUDA driver does not start: " + text(code);
+  }
+
+  /** Libraries of a CUDA run on every driver that knows its first release. */
+  private static String tooOld(int version) {
+    return "the CUDA driver ends at CUDA "
+        + release(version)
+        + ", and this build is for CUDA "
+        + CUDA
+        + (version / 1000 == OLDEST ? ": set DEIXIS_CUDA=" + OLDEST + ", or " : ": ")
+        + "install a newer driver";
+  }
+
+  /** CUDA's number for a release, 12040, as it is written: 12.4. */
+  private static String release(int version) {
+    return version / 1000 + "." + version % 1000 / 10;
   }
 
   /** Why a library did not load: what the system's loader says, without the path of who asked. */
@@ -201,7 +226,7 @@ final class Driver implements AutoCloseable {
   String version() {
     int[] version = new int[1];
     check(cudart.cuDriverGetVersion(version), "cuDriverGetVersion");
-    return version[0] / 1000 + "." + version[0] % 1000 / 10;
+    return release(version[0]);
   }
 
   int attribute(int which) {

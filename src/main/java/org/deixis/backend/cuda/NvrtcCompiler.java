@@ -20,7 +20,7 @@ import org.bytedeco.javacpp.SizeTPointer;
  */
 public final class NvrtcCompiler implements KernelCompiler {
   /** What kernel files include. */
-  private static final List<String> HEADERS =
+  static final List<String> HEADERS =
       List.of(
           "attention_tiles.cuh",
           "common.cuh",

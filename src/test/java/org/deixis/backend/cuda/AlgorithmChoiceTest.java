@@ -36,7 +36,7 @@ class AlgorithmChoiceTest {
 
   @BeforeAll
   static void standIn() {
-    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    CudaHost.require();
     backend = CudaHost.backend();
   }
 

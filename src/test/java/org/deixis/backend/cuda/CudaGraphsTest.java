@@ -8,7 +8,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -29,17 +28,6 @@ import org.junit.jupiter.api.Test;
 @Tag("cuda-host")
 class CudaGraphsTest {
   private static final int N = 1_000;
-
-  private static CudaBackend caching;
-
-  /** One whose freed memory is the next buffer's of its size. */
-  private static synchronized CudaBackend caching() {
-    if (caching == null) {
-      Path built = Path.of("target/cuda-graphs").toAbsolutePath();
-      caching = CudaHost.backend(Path.of("cuda"), built, true);
-    }
-    return caching;
-  }
 
   private static Array array(Backend backend, float value) {
     Array a = backend.allocate(Shape.of(N), DType.F32);
@@ -109,7 +97,7 @@ class CudaGraphsTest {
 
   @Test
   void whatIsAllocatedBetweenReplaysIsSafe() {
-    CudaBackend backend = caching();
+    CudaBackend backend = CudaHost.caching();
     long live = backend.memory().stats().live();
     try (Scope scope = Scope.open()) {
       Array x = array(backend, 1);
@@ -297,7 +285,7 @@ class CudaGraphsTest {
   /** Calls between those of work in the graphs' memory must not be launches of graphs. */
   @Test
   void launchesDoNotDisturbWorkInTheirMemory() throws InterruptedException {
-    CudaBackend backend = caching();
+    CudaBackend backend = CudaHost.caching();
     try (Scope scope = Scope.open()) {
       Array x = array(backend, 3);
       Array y = array(backend, 0);

@@ -1,7 +1,6 @@
 package org.deixis.backend.cuda;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
-import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
 import java.util.stream.Stream;
@@ -32,7 +31,7 @@ class CudaMovesKernelTest {
 
   @BeforeEach
   void needsACompiler() {
-    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    CudaHost.require();
   }
 
   private interface Use {

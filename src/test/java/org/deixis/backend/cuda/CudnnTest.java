@@ -44,7 +44,7 @@ class CudnnTest {
 
   @BeforeAll
   static void standIn() {
-    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    CudaHost.require();
     backend = CudaHost.backend();
     convolutions = assertInstanceOf(CudnnConvolutions.class, backend.convolutions());
     driver = new Driver();

@@ -5,11 +5,18 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.bytedeco.javacpp.Loader;
 import org.deixis.testing.CommandProcess;
 import org.deixis.testing.CommandProcess.Answer;
 import org.deixis.testing.CudaHost;
@@ -30,7 +37,7 @@ class MissingLibraryTest {
 
   @BeforeAll
   static void standIns() throws IOException {
-    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    CudaHost.require();
     CudaHost.backend();
     Path built = Path.of("target/cuda-host").toAbsolutePath();
     Path empty = built.resolve("libcudart.so." + Driver.CUDA);
@@ -63,10 +70,76 @@ class MissingLibraryTest {
     String note = a.out().get(device + 1);
     assertTrue(
         note.contains("convolutions by im2col: cuDNN cannot be loaded (")
-            && note.contains("libcudnn.so.9"),
+            && note.contains("put libcudnn_cnn.so.9, "),
         note);
+    String absent = library(a, "libcudnn_cnn.so.9");
+    assertTrue(
+        absent.contains("cannot be loaded (") && absent.contains("convolutions as products"),
+        absent);
+    String there = library(a, "libcuda.so.1");
+    assertTrue(there.endsWith(" " + libraries.resolve("libcuda.so.1")), there);
+    // Where CUDA is installed, the bindings' own loader takes its other libraries before ours.
+    for (String name : List.of("cudart", "nvrtc", "cublas", "cublasLt")) {
+      String found = library(a, "lib" + name + ".so." + Driver.CUDA);
+      assertTrue(found.matches(".* /.*/lib" + name + "\\.so\\." + Driver.CUDA + ".*"), found);
+    }
     Answer chosen = run(Map.of("DEIXIS_CONV", "im2col"), "doctor");
-    assertFalse(chosen.out().toString().contains("cuDNN"), chosen.out().toString());
+    assertFalse(chosen.out().toString().contains("im2col: cuDNN"), chosen.out().toString());
+  }
+
+  /** What doctor says of a library. */
+  private static String library(Answer a, String name) {
+    return a.out().stream()
+        .filter(l -> l.matches("library +" + name + " .*"))
+        .findFirst()
+        .orElseThrow(() -> new AssertionError(name + " is not in " + a.out()));
+  }
+
+  @Test
+  void allThatBindingsAskForAreListed() throws IOException, InterruptedException {
+    Answer a = run(Map.of(), "doctor");
+    long listed = a.out().stream().filter(l -> l.startsWith("library ")).count();
+    assertEquals(needed().size(), listed, needed() + " against " + a.out());
+    needed().forEach(name -> library(a, name));
+  }
+
+  /** Of CUDA, as the headers of the bindings' own libraries have it. */
+  private static Set<String> needed() throws IOException {
+    Set<String> names = new TreeSet<>();
+    for (String part : List.of("cudart", "nvrtc", "cublas", "cudnn")) {
+      String resource = "/org/bytedeco/cuda/" + Loader.getPlatform() + "/libjni" + part + ".so";
+      try (InputStream in = MissingLibraryTest.class.getResourceAsStream(resource)) {
+        String text = new String(in.readAllBytes(), StandardCharsets.ISO_8859_1);
+        Matcher name = Pattern.compile("\0(lib(cu|nv)[A-Za-z_]+\\.so\\.[0-9]+)\0").matcher(text);
+        for (int at = 0; name.find(at); at = name.end() - 1) {
+          names.add(name.group(1));
+        }
+      }
+    }
+    return names;
+  }
+
+  /** With CUDA 13: of 12.4. */
+  @Test
+  void aDriverThatEndsBeforeThisBuildIsOneLine() throws IOException, InterruptedException {
+    int before = Driver.CUDA - 1;
+    Map<String, String> old = Map.of("DEIXIS_HOST_DRIVER", before + "040");
+    String line =
+        "the CUDA driver ends at CUDA "
+            + before
+            + ".4, and this build is for CUDA "
+            + Driver.CUDA
+            + (before == 12 ? ": set DEIXIS_CUDA=12, or" : ":")
+            + " install a newer driver";
+    Answer asked = run(old, "bench", "--device", "cuda", "--out", bench());
+    assertEquals(2, asked.code(), asked.err().toString());
+    assertEquals(List.of("deixis: device 'cuda' cannot be used: " + line), asked.err());
+    Answer a = run(old, "doctor");
+    assertEquals(0, a.code(), a.err().toString());
+    assertTrue(a.out().contains("device    cuda       cannot: " + line), a.out().toString());
+    // Newer ones run what was built for an older CUDA.
+    Answer newer = run(Map.of("DEIXIS_HOST_DRIVER", Driver.CUDA + 1 + "000"), "doctor");
+    assertTrue(newer.out().contains("device    cuda       can be used"), newer.out().toString());
   }
 
   @Test

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Stream;
 import org.bytedeco.javacpp.BytePointer;
@@ -27,7 +28,7 @@ class NvrtcTest {
 
   @BeforeAll
   static void library() {
-    assumeTrue(CudaHost.available(), "SKIPPED: g++ is missing");
+    CudaHost.require();
     CudaHost.backend(); // NVRTC's bindings want a libcuda.so.1 in the process
     String missing = NvrtcCompiler.missing();
     assumeTrue(missing == null, "SKIPPED: " + missing);
@@ -83,7 +84,11 @@ class NvrtcTest {
   }
 
   @Test
-  void anErrorNamesFileAndLine() {
+  void anErrorNamesFileAndLine() throws IOException {
+    List<String> headers = new ArrayList<>();
+    for (String header : NvrtcCompiler.HEADERS) {
+      headers.add(Files.readString(Path.of("cuda", header)));
+    }
     IllegalStateException e =
         assertThrows(
             IllegalStateException.class,
@@ -91,7 +96,7 @@ class NvrtcTest {
                 NvrtcCompiler.build(
                     "broken.cu",
                     "#include \"common.cuh\"\nKERNEL void f(T* y) {\n  y[0] = nothing;\n}\n",
-                    List.of(Files.readString(Path.of("cuda/common.cuh")), "", "", ""),
+                    headers,
                     List.of("--gpu-architecture=sm_90"),
                     true));
     assertTrue(e.getMessage().contains("broken.cu(3)"), e.getMessage());

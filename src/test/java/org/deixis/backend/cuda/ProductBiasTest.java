@@ -31,7 +31,7 @@ class ProductBiasTest {
 
   @BeforeAll
   static void standIn() {
-    assertTrue(CudaHost.available(), "g++ is missing: the cuda backend cannot be tested");
+    CudaHost.require();
     backend = CudaHost.backend();
   }
 
