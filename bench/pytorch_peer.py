@@ -133,6 +133,8 @@ def prepare(task, device):
     kind = task["kind"]
     if kind == "adamw":
         call = peer_operations.adamw(task)
+    elif kind == "gradient_norm":
+        call = peer_operations.gradient_norm(task)
     elif kind == "guide_step":
         call, _ = guide_step(task)
     elif kind == "classifier_step":

@@ -39,6 +39,11 @@ public interface Backend extends AutoCloseable {
     return name();
   }
 
+  /** Bytes of the cache that all of the device's cores share, or 0 where it is not known. */
+  default long sharedCacheBytes() {
+    return 0;
+  }
+
   Memory memory();
 
   /**

@@ -97,6 +97,11 @@ public final class CudaBackend implements Backend {
     return driver.deviceName() + ", driver for CUDA " + driver.version();
   }
 
+  @Override
+  public long sharedCacheBytes() {
+    return driver.cacheBytes();
+  }
+
   Products products() {
     return products;
   }
