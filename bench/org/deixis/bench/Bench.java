@@ -207,14 +207,26 @@ public final class Bench implements AutoCloseable {
       String row, Contender engine, List<? extends Contender> others, Effort given) {
     List<Contender> contenders = new ArrayList<>(List.of(engine));
     for (Contender other : others) {
-      try {
-        other.seconds(1, false);
+      if (works(row, other)) {
         contenders.add(other);
-      } catch (InputException e) {
-        failed(row + ", " + other.name(), e);
       }
     }
     return Rounds.run(contenders, given);
+  }
+
+  /** A peer alone; nothing where it fails at its first call, which is noted. */
+  Map<String, Rounds.Timing> time(String row, PeerProcess.Work peer, Effort given) {
+    return works(row, peer) ? Rounds.run(List.of(peer), given) : Map.of();
+  }
+
+  private boolean works(String row, Contender other) {
+    try {
+      other.seconds(1, false);
+      return true;
+    } catch (InputException e) {
+      failed(row + ", " + other.name(), e);
+      return false;
+    }
   }
 
   /** Lets the peer forget work; one that has ended has forgotten it. */
@@ -349,9 +361,9 @@ public final class Bench implements AutoCloseable {
       Limits limits, List<BenchCases.Timed> cases, long cycled, String label, List<int[]> shapes) {
     report.about().put("cycled_mib", Long.toString(cycled >> 20));
     OperationRows rows = new OperationRows(this, limits, cycled);
-    cases.forEach(c -> attempt(c.name(), () -> rows.measure(c)));
     attempt("gradient_norm", () -> rows.gradientNorm(label, shapes));
     attempt("adamw", () -> rows.adamW(label, shapes));
+    cases.forEach(c -> attempt(c.name(), () -> rows.measure(c)));
   }
 
   Backend backend() {
