@@ -7,11 +7,16 @@ A task is {"kind": "onnx", "file": model, "image": raw float32, "ids": raw int64
 """
 import argparse
 import functools
-
-import numpy
-import onnxruntime
+import sys
 
 import peer_protocol
+
+try:
+    import numpy
+    import onnxruntime
+except ModuleNotFoundError as e:
+    print(f"onnxruntime_peer.py: {sys.executable} lacks {e.name}: pip install {e.name}", file=sys.stderr)
+    sys.exit(2)
 
 
 @functools.lru_cache(maxsize=1)

@@ -34,8 +34,9 @@ class Work:
         return (time.perf_counter() - start) / calls
 
 
-def serve(hello, prepare):
-    """Answers until the input ends. `hello` is a dict, `prepare` makes a Work of a task."""
+def serve(hello, prepare, dropped=lambda: None):
+    """Answers until the input ends. `hello` is a dict, `prepare` makes a Work of a task, `dropped` is called when one has
+    been forgotten."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries that print must not get between the lines
     works = {}
@@ -54,6 +55,7 @@ def serve(hello, prepare):
         if what == "drop":
             del works[number]
             gc.collect()
+            dropped()
             return {}
         raise ValueError(f"unknown request {what!r}")
 

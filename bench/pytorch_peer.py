@@ -12,14 +12,17 @@ optimiser is PyTorch's quickest, the fused AdamW, unless --no-fused is given.
 """
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
+import sys
 
 import peer_protocol
 
 # Asked for by name where they are needed: `installed` shouldn't wait for imports.
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+MASK_INPUTS = ("model.pt", "picture.png")
 PACKAGES = ("torch", "timm", "transformers")
 
 
@@ -133,6 +136,8 @@ def prepare(task, device):
     kind = task["kind"]
     if kind == "adamw":
         call = peer_operations.adamw(task)
+    elif kind == "gradient_norm":
+        call = peer_operations.gradient_norm(task)
     elif kind == "guide_step":
         call, _ = guide_step(task)
     elif kind == "classifier_step":
@@ -159,7 +164,9 @@ def serve(args):
     hello = {"torch": torch.__version__, "timm": timm.__version__, "transformers": transformers.__version__}
     if args.device == "cuda":
         hello["gpu"] = torch.cuda.get_device_name()
-    peer_protocol.serve(hello, lambda task: prepare(task, args.device))
+    # Memory that PyTorch keeps for later is the engine's until then.
+    dropped = torch.cuda.empty_cache if args.device == "cuda" else lambda: None
+    peer_protocol.serve(hello, lambda task: prepare(task, args.device), dropped)
 
 
 def step(args):
@@ -180,7 +187,7 @@ def mask(args):
     import peer_network
 
     c = dict(peer_network.CONFIGS["small"], images=1, share=1)
-    files = [os.path.join(args.folder, name) for name in ("model.pt", "picture.png", "mask.png")]
+    files = [os.path.join(args.folder, name) for name in (*MASK_INPUTS, "mask.png")]
     if args.make:
         os.makedirs(args.folder, exist_ok=True)
         torch.save(peer_network.Peer(c).state_dict(), files[0])
@@ -237,15 +244,36 @@ def installed(_):
     return {"packages": len(seen), "mib": sum(seen.values()) / 2**20}
 
 
+def missing(device):
+    """What an entry point needs and this Python or machine lacks, in one line; None where there is nothing."""
+    names = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if names:
+        return f"{sys.executable} lacks {', '.join(names)}: pip install {' '.join(names)}"
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        why = "is built without CUDA" if torch.version.cuda is None else "finds no CUDA device: check nvidia-smi"
+        return f"--device cuda: PyTorch {torch.__version__} {why}; or give --device cpu"
+    return None
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["serve", "step", "mask", "guide", "installed"])
     parser.add_argument("--config", default="small", choices=["tiny", "small", "swin-t", "swin-b"])
     parser.add_argument("--classifier", action="store_true", help="step: Swin with classes instead of the guide model")
     parser.add_argument("--images", type=int, help="pictures of a batch; by default the configuration's")
     parser.add_argument("--share", type=int, help="expressions of a picture")
     parser.add_argument("--size", type=int, help="side of the pictures in pixels")
-    parser.add_argument("--regions", type=int, nargs="+", default=[4, 8, 16], help="guide: numbers of regions")
+    parser.add_argument("--regions", type=int, nargs="+", default=[4, 8, 16], choices=[4, 8, 16],
+                        help="guide: numbers of regions")
     parser.add_argument("--dtype", default="f32", choices=sorted(DTYPES), help="by autocast, with loss scaling in f16")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--folder", help="mask: where model.pt and picture.png are, and mask.png goes")
@@ -256,6 +284,17 @@ def main():
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="guide: eager only")
     parser.add_argument("--out", help="where the answer goes; by default stdout")
     args = parser.parse_args()
+    if args.what == "mask" and not args.folder:
+        parser.error("mask: --folder is missing; say where model.pt and picture.png are")
+    if args.what == "mask" and not args.make:
+        for name in MASK_INPUTS:
+            if not os.path.isfile(os.path.join(args.folder, name)):
+                parser.error(f"mask: no {name} in {args.folder}; first mask --make --folder {args.folder}")
+    for name in ("images", "share", "size", "steps", "threads"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f"--{name} {getattr(args, name)}: give at least 1")
+    if args.what != "installed" and (lacks := missing(args.device)):
+        parser.error(lacks)
     if args.what == "installed":
         answer = installed(args)
     else:

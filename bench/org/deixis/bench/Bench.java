@@ -66,6 +66,11 @@ public final class Bench implements AutoCloseable {
     }
   }
 
+  private static final int CACHES = 4;
+
+  /** Where a device does not say what its cache holds. */
+  private static final long UNKNOWN_CACHE = 256L << 20;
+
   private final Backend backend;
   private final Options options;
   private final Effort effort;
@@ -202,14 +207,26 @@ public final class Bench implements AutoCloseable {
       String row, Contender engine, List<? extends Contender> others, Effort given) {
     List<Contender> contenders = new ArrayList<>(List.of(engine));
     for (Contender other : others) {
-      try {
-        other.seconds(1, false);
+      if (works(row, other)) {
         contenders.add(other);
-      } catch (InputException e) {
-        failed(row + ", " + other.name(), e);
       }
     }
     return Rounds.run(contenders, given);
+  }
+
+  /** A peer alone; nothing where it fails at its first call, which is noted. */
+  Map<String, Rounds.Timing> time(String row, PeerProcess.Work peer, Effort given) {
+    return works(row, peer) ? Rounds.run(List.of(peer), given) : Map.of();
+  }
+
+  private boolean works(String row, Contender other) {
+    try {
+      other.seconds(1, false);
+      return true;
+    } catch (InputException e) {
+      failed(row + ", " + other.name(), e);
+      return false;
+    }
   }
 
   /** Lets the peer forget work; one that has ended has forgotten it. */
@@ -283,9 +300,16 @@ public final class Bench implements AutoCloseable {
         }
       }
       case OPERATIONS -> {
-        List<BenchCases.Timed> cases =
-            gpu ? BenchCases.batch(options.pictures(), options.share()) : BenchCases.cpu();
-        operations(limits, cases);
+        if (gpu) {
+          operations(
+              limits,
+              BenchCases.batch(options.pictures(), options.share()),
+              cycledBytes(backend),
+              "Swin-B, BERT-base and decoder",
+              OperationRows.guideShapes());
+        } else {
+          operations(limits, BenchCases.cpu());
+        }
       }
       case FOOTPRINT -> {
         if (!gpu) {
@@ -293,6 +317,15 @@ public final class Bench implements AutoCloseable {
         }
       }
     }
+  }
+
+  /**
+   * Bytes of operands that a device's operations take turns with, so that each call reads memory
+   * and not what the one before left in the cache: several times as much as that holds.
+   */
+  static long cycledBytes(Backend backend) {
+    long cache = backend.sharedCacheBytes();
+    return cache > 0 ? CACHES * cache : UNKNOWN_CACHE;
   }
 
   /** The limits' line of the table, and their place in the report. */
@@ -309,11 +342,28 @@ public final class Bench implements AutoCloseable {
         limits.bytes() / 1e9);
   }
 
+  /** Of the optimiser, a few blocks: what a CPU takes milliseconds for. */
   void operations(Limits limits, List<BenchCases.Timed> cases) {
-    OperationRows rows = new OperationRows(this, limits);
+    OperationRows rows = new OperationRows(this, limits, 0);
     cases.forEach(c -> attempt(c.name(), () -> rows.measure(c)));
     String label = "3 blocks of Swin-B's third stage";
     attempt("adamw", () -> rows.adamW(label, OperationRows.blockShapes(3, 512)));
+  }
+
+  /**
+   * The same on a card.
+   *
+   * @param cycled bytes of operands that calls take turns with
+   * @param label of the optimiser's tensors
+   * @param shapes of those
+   */
+  void operations(
+      Limits limits, List<BenchCases.Timed> cases, long cycled, String label, List<int[]> shapes) {
+    report.about().put("cycled_mib", Long.toString(cycled >> 20));
+    OperationRows rows = new OperationRows(this, limits, cycled);
+    attempt("gradient_norm", () -> rows.gradientNorm(label, shapes));
+    attempt("adamw", () -> rows.adamW(label, shapes));
+    cases.forEach(c -> attempt(c.name(), () -> rows.measure(c)));
   }
 
   Backend backend() {

@@ -49,7 +49,7 @@ public final class BenchCases {
   /**
    * A case with its cost.
    *
-   * @param both the cost of forward and backward together
+   * @param both the cost of forward and backward together; null where nothing gets a gradient
    * @param twin what bench/peer_operations.py makes PyTorch's version from
    */
   public record Timed(OpCase opCase, Cost forward, Cost both, Map<String, ?> twin) {
@@ -59,6 +59,10 @@ public final class BenchCases {
 
     public String kind() {
       return (String) twin.get("kind");
+    }
+
+    boolean hasBackward() {
+      return both != null;
     }
   }
 
@@ -104,74 +108,77 @@ public final class BenchCases {
         upsampleAdd(8, 4, 24, 96));
   }
 
-  /**
-   * Swin-B 224, BERT-base at 20 tokens, and at 128 and 512, and the guide's decoder for a batch.
-   */
+  /** Swin-B 224, BERT-base at 20 tokens and the guide's decoder for a batch. */
   public static List<Timed> batch(int pictures, int share) {
     int i = pictures;
     int b = pictures * share;
-    return List.of(
-        linear(i * 3136, 384, 128, Activation.NONE),
-        linear(i * 784, 1024, 256, Activation.GELU),
-        linear(i * 196, 1536, 512, Activation.NONE),
-        linear(i * 196, 2048, 512, Activation.GELU),
-        linear(i * 196, 512, 2048, Activation.NONE),
-        linear(i * 49, 3072, 1024, Activation.NONE),
-        linear(b * 20, 2304, 768, Activation.NONE),
-        linear(b * 20, 3072, 768, Activation.GELU),
-        linear(b * 20, 768, 3072, Activation.NONE),
-        softmax(i * 12544, 49),
-        layerNorm(i * 3136, 128),
-        layerNorm(i * 196, 512),
-        layerNorm(b * 20, 768),
-        gelu(i * 3136, 512),
-        biasResidual(i * 3136, 128),
-        window(i, 56, 128, 4, 7, 3),
-        window(i, 28, 256, 8, 7, 3),
-        window(i, 14, 512, 16, 7, 3),
-        window(i, 7, 1024, 32, 7, 0),
-        windowBlock(i, 56, 128, 4, 7, 3),
-        selfAttention(b, 20, 768, 12),
-        paddedSelfAttention(i, 128, 768, 12),
-        paddedSelfAttention(b, 512, 768, 12),
-        cross(b, 3136, 20, 512, 8),
-        region(b, 8, 3136, 512),
-        convolution(b, 56, 512, 256),
-        maskLoss(b, 56, 224),
-        maskLoss(b, 120, 480),
-        upsampleAdd(i, share, 56, 512),
-        addLayerNorm(i * 3136, 128),
-        layerNorm(i * 49, 1024),
-        groupNorm(b, 56, 256, 32),
-        embedding(b * 20, 30_522, 768),
-        merge(i, 56, 128),
-        dropout(b * 20, 768),
-        gru(b, 768));
+    List<Timed> cases =
+        new ArrayList<>(
+            List.of(
+                linear(i * 3136, 384, 128, Activation.NONE),
+                linear(i * 784, 1024, 256, Activation.GELU),
+                linear(i * 196, 1536, 512, Activation.NONE),
+                linear(i * 196, 2048, 512, Activation.GELU),
+                linear(i * 196, 512, 2048, Activation.NONE),
+                linear(i * 49, 3072, 1024, Activation.NONE),
+                linear(b * 20, 2304, 768, Activation.NONE),
+                linear(b * 20, 3072, 768, Activation.GELU),
+                linear(b * 20, 768, 3072, Activation.NONE),
+                softmax(i * 12544, 49),
+                layerNorm(i * 3136, 128),
+                layerNorm(i * 196, 512),
+                layerNorm(b * 20, 768),
+                gelu(i * 3136, 512),
+                biasResidual(i * 3136, 128),
+                window(i, 56, 128, 4, 7, 3),
+                window(i, 28, 256, 8, 7, 3),
+                window(i, 14, 512, 16, 7, 3),
+                window(i, 7, 1024, 32, 7, 0),
+                windowBlock(i, 56, 128, 4, 7, 3),
+                selfAttention(b, 20, 768, 12),
+                cross(b, 3136, 20, 512, 8),
+                region(b, 8, 3136, 512),
+                convolution(b, 56, 512, 256),
+                maskLoss(b, 56, 224),
+                maskLoss(b, 120, 480),
+                upsampleAdd(i, share, 56, 512),
+                addLayerNorm(i * 3136, 128),
+                layerNorm(i * 49, 1024),
+                groupNorm(b, 56, 256, 32),
+                embedding(b * 20, 30_522, 768),
+                merge(i, 56, 128),
+                dropout(b * 20, 768),
+                gru(b, 768)));
+    cases.addAll(CardCases.batch(i, b));
+    return List.copyOf(cases);
   }
 
   /** The same families at shapes that take no time. */
   public static List<Timed> tiny() {
-    return List.of(
-        linear(16, 24, 8, Activation.GELU),
-        softmax(12, 49),
-        layerNorm(8, 16),
-        gelu(8, 16),
-        biasResidual(8, 16),
-        window(1, 8, 8, 2, 4, 2),
-        windowBlock(1, 8, 8, 2, 4, 2),
-        selfAttention(1, 5, 8, 2),
-        paddedSelfAttention(1, 5, 8, 2),
-        cross(2, 16, 5, 8, 2),
-        region(1, 4, 16, 8),
-        convolution(1, 8, 4, 4),
-        maskLoss(2, 4, 16),
-        upsampleAdd(1, 2, 8, 4),
-        addLayerNorm(8, 16),
-        groupNorm(2, 4, 8, 2),
-        embedding(6, 12, 8),
-        merge(1, 4, 8),
-        dropout(8, 16),
-        gru(2, 8));
+    List<Timed> cases =
+        new ArrayList<>(
+            List.of(
+                linear(16, 24, 8, Activation.GELU),
+                softmax(12, 49),
+                layerNorm(8, 16),
+                gelu(8, 16),
+                biasResidual(8, 16),
+                window(1, 8, 8, 2, 4, 2),
+                windowBlock(1, 8, 8, 2, 4, 2),
+                selfAttention(1, 5, 8, 2),
+                cross(2, 16, 5, 8, 2),
+                region(1, 4, 16, 8),
+                convolution(1, 8, 4, 4),
+                maskLoss(2, 4, 16),
+                upsampleAdd(1, 2, 8, 4),
+                addLayerNorm(8, 16),
+                groupNorm(2, 4, 8, 2),
+                embedding(6, 12, 8),
+                merge(1, 4, 8),
+                dropout(8, 16),
+                gru(2, 8)));
+    cases.addAll(CardCases.tiny());
+    return List.copyOf(cases);
   }
 
   /** A case of {@link #cpu} or {@link #batch}(16, 4) by its name. */
@@ -356,28 +363,14 @@ public final class BenchCases {
   }
 
   static Timed selfAttention(int batch, int tokens, int c, int heads) {
-    return selfAttention(batch, tokens, c, heads, false);
-  }
-
-  /** With a mask of the tokens that are padding, as BERT has it. */
-  static Timed paddedSelfAttention(int batch, int tokens, int c, int heads) {
-    return selfAttention(batch, tokens, c, heads, true);
-  }
-
-  private static Timed selfAttention(int batch, int tokens, int c, int heads, boolean masked) {
     long product = 2L * batch * tokens * tokens * c;
     long floats = 4L * batch * tokens * c;
-    long mask = masked ? 4L * batch * tokens : 0;
-    OpCase.Builder b =
-        op(AttentionOp.SELF, batch + "×" + tokens + "×" + c + (masked ? ", padded" : ""))
-            .in(batch, tokens, 3 * c);
-    if (masked) {
-      b.in(Kind.MASK, 1, batch, tokens);
-    }
     return new Timed(
-        b.run(v -> AttentionOp.self(v[0], masked ? v[1] : null, heads)),
-        new Cost(2 * product, floats, mask),
-        new Cost(7 * product, 3 * floats, 2 * mask),
+        op(AttentionOp.SELF, batch + "×" + tokens + "×" + c)
+            .in(batch, tokens, 3 * c)
+            .run(v -> AttentionOp.self(v[0], null, heads)),
+        new Cost(2 * product, floats, 0),
+        new Cost(7 * product, 3 * floats, 0),
         Map.of(
             "kind",
             "self_attention",
@@ -388,9 +381,7 @@ public final class BenchCases {
             "channels",
             c,
             "heads",
-            heads,
-            "masked",
-            masked));
+            heads));
   }
 
   static Timed region(int batch, int regions, int pixels, int dim) {

@@ -1,5 +1,7 @@
 package org.deixis.bench;
 
+import java.io.IOException;
+import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.TimeUnit;
 import org.deixis.backend.Backend;
@@ -18,10 +20,19 @@ import org.openjdk.jmh.annotations.Setup;
 import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.TearDown;
 import org.openjdk.jmh.annotations.Warmup;
+import org.openjdk.jmh.runner.Runner;
+import org.openjdk.jmh.runner.RunnerException;
+import org.openjdk.jmh.runner.options.ChainedOptionsBuilder;
+import org.openjdk.jmh.runner.options.CommandLineOptionException;
+import org.openjdk.jmh.runner.options.CommandLineOptions;
+import org.openjdk.jmh.runner.options.Options;
+import org.openjdk.jmh.runner.options.OptionsBuilder;
 
 /**
- * One operation at a model's shape: forward alone, and forward with backward, in forked virtual
- * machines with errors. Times include scopes, tape and launch.
+ * One operation at a model's shape: forward alone, and forward with backward, with errors; times
+ * include scopes, tape and launch. Run by {@link #main}, which knows all of JMH's options, it also
+ * gives bytes and operations a second, and on cuda it takes a batch's shapes in half precision. In
+ * forked virtual machines, unless {@code -f 0} says otherwise.
  */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.AverageTime)
@@ -32,7 +43,7 @@ import org.openjdk.jmh.annotations.Warmup;
 public class KernelBenchmark {
   /**
    * Names of {@link BenchCases}: Swin-B 224 and BERT-base for one picture and phrase, then the
-   * demo's step. Any other name of the table may be given with {@code -p name=…}.
+   * demo's step. Any other name of the table, the card's too, may be given with {@code -p name=…}.
    */
   @Param({
     "linear 3136×384×128",
@@ -53,15 +64,7 @@ public class KernelBenchmark {
     "region_attention 32×8×576×96",
     "conv2d 32×24²×96 to 64",
     "mask_loss 32×24² to 96², Dice",
-    "upsample_add 8·4×24²×96",
-    "add_layer_norm 50176×128",
-    "group_norm 64×56²×256, 32 groups",
-    "self_attention 16×128×768, padded",
-    "self_attention 64×512×768, padded",
-    "embedding 1280 of 30522×768",
-    "merge_gather 16×56²×128",
-    "dropout 1280×768",
-    "gru_cell 64×768"
+    "upsample_add 8·4×24²×96"
   })
   public String name;
 
@@ -71,6 +74,36 @@ public class KernelBenchmark {
   /** f32, f16 or bf16. */
   @Param("f32")
   public String dtype;
+
+  /** Every fused kernel at a shape of 16 pictures with 4 phrases each: what cuda is timed on. */
+  static final List<String> OF_A_CARD =
+      List.of(
+          "linear 12544×512×512 GELU",
+          "softmax 200704×49",
+          "layer_norm 50176×128",
+          "layer_norm 784×1024",
+          "add_layer_norm 50176×128",
+          "group_norm 64×120²×256, 32 groups",
+          "gelu 50176×512",
+          "bias_residual 50176×128",
+          "window_attention 16×56²×128, window 7, shift 3",
+          "window_attention 16×24²×512, window 12, shift 6",
+          "self_attention 64×20×768, padded",
+          "self_attention 16×128×768, padded",
+          "self_attention 64×512×768, padded",
+          "cross_attention 64×3136×20×512",
+          "region_attention 64×8×14400×512",
+          "mask_loss 64×120² to 480², Dice",
+          "binary_loss 64×14400",
+          "cross_entropy 16×1000",
+          "upsample_add 16·4×56²×512",
+          "resize 16×28² to 56²×256",
+          "embedding 1280 of 30522×768",
+          "merge_gather 16×56²×128",
+          "dropout 1280×768",
+          "drop_path 16×56²×128",
+          "reduce_columns 50176×128",
+          "gru_cell 64×768");
 
   private Backend backend;
   private OperationRun run;
@@ -82,7 +115,8 @@ public class KernelBenchmark {
         new OperationRun(
             backend,
             BenchCases.byName(name).opCase(),
-            DType.valueOf(dtype.toUpperCase(Locale.ROOT)));
+            DType.valueOf(dtype.toUpperCase(Locale.ROOT)),
+            backend.name().equals("cuda") ? Bench.cycledBytes(backend) : 0);
   }
 
   @TearDown(Level.Trial)
@@ -100,5 +134,35 @@ public class KernelBenchmark {
   public void forwardBackward() {
     run.forwardBackward();
     backend.synchronize();
+  }
+
+  /**
+   * @param args JMH's
+   */
+  public static void main(String[] args)
+      throws CommandLineOptionException, IOException, RunnerException {
+    CommandLineOptions given = new CommandLineOptions(args);
+    if (given.shouldHelp()) {
+      given.showHelp();
+      return;
+    }
+    new Runner(options(given)).run();
+  }
+
+  static Options options(Options given) {
+    ChainedOptionsBuilder options =
+        new OptionsBuilder().parent(given).addProfiler(RateProfiler.class);
+    if (given.getIncludes().isEmpty()) {
+      options.include(KernelBenchmark.class.getName());
+    }
+    if (given.getParameter("device").orElse(List.<String>of()).contains("cuda")) {
+      if (!given.getParameter("name").hasValue()) {
+        options.param("name", OF_A_CARD.toArray(String[]::new));
+      }
+      if (!given.getParameter("dtype").hasValue()) {
+        options.param("dtype", "f16");
+      }
+    }
+    return options.build();
   }
 }

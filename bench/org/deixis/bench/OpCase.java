@@ -26,7 +26,10 @@ public record OpCase(
     BITS,
     /** I32 in [0, scale). */
     INTS,
-    /** A mask I32 (B, T) whose rows start with at least one 1. */
+    /**
+     * A mask I32 (B, T) whose rows start with at least one 1; benches fill {@code scale} of the
+     * shortest row.
+     */
     MASK,
     /**
      * A mask I32 (B, T) with runs of 64 zeros: of every three runs, from 0 on, one has ones (the

@@ -54,35 +54,50 @@ final class OperationRows {
       Set.of("window_attention", "layer_norm");
 
   private static final String DEFAULT_ADAMW = "PyTorch default";
+  private static final String GRADIENT_NORM = "gradient_norm";
+
+  /** PyTorch's attention without its fused kernels, as separate calls. */
+  private static final String UNFUSED = "PyTorch unfused";
+
+  private static final Set<String> FUSED =
+      Set.of("window_attention", "self_attention", "cross_attention");
+
+  /** scaled_dot_product_attention where ours gives the map too, which that one does not. */
+  private static final String WITHOUT_MAP = "PyTorch without map";
+
+  private static final double CARD_WARMING = 0.3;
 
   private final Bench bench;
   private final Limits limits;
+  private final long cycled;
 
   /**
    * @param limits of the machine
+   * @param cycled bytes of operands that calls take turns with, on both sides; 0 for one set
    */
-  OperationRows(Bench bench, Limits limits) {
+  OperationRows(Bench bench, Limits limits, long cycled) {
     this.bench = bench;
     this.limits = limits;
+    this.cycled = cycled;
   }
 
   void measure(Timed timed) {
     boolean forward = bench.wants(timed.name());
-    boolean both = bench.wants(withBackward(timed));
+    boolean both = timed.hasBackward() && bench.wants(withBackward(timed));
     if (!forward && !both) {
       return;
     }
-    try (OperationRun run = new OperationRun(bench.backend(), timed.opCase(), bench.dtype())) {
+    try (OperationRun run =
+        new OperationRun(bench.backend(), timed.opCase(), bench.dtype(), cycled)) {
       if (forward) {
-        bench.add(row(timed, timed.name(), timed.forward(), run::forward, false));
+        bench.add(row(timed, timed.name(), timed.forward(), run, false));
       }
       if (both) {
-        Row row = row(timed, withBackward(timed), timed.both(), run::forwardBackward, true);
+        Row row = row(timed, withBackward(timed), timed.both(), run, true);
         if (WANTED.containsKey(timed.kind()) && hasTarget(row)) {
           row.wants(Row.PYTORCH, WANTED.get(timed.kind()));
         }
-        boolean card = bench.backend().name().equals("cuda");
-        if (card
+        if (onCard()
             && timed.kind().equals("window_attention")
             && row.peers().containsKey(Row.PYTORCH)) {
           row.wants(Row.PYTORCH, WANTED_OF_WINDOWS);
@@ -101,25 +116,43 @@ final class OperationRows {
     return timed.name() + ", with backward";
   }
 
-  private Row row(Timed timed, String name, Cost cost, Runnable work, boolean backward) {
+  private boolean onCard() {
+    return bench.backend().name().equals("cuda");
+  }
+
+  /** On a card the code that launches is the same for all rows, and warm after the first ones. */
+  private Effort effort() {
+    Effort given = bench.effort();
+    return onCard() ? given.withWarming(Math.min(given.warmSeconds(), CARD_WARMING)) : given;
+  }
+
+  private Row row(Timed timed, String name, Cost cost, OperationRun run, boolean backward) {
+    Runnable work = backward ? run::forwardBackward : run::forward;
     List<PeerProcess.Work> theirs = new ArrayList<>();
     try {
       Map<String, Object> task = new HashMap<>(timed.twin());
       task.put("backward", backward);
       task.put("dtype", bench.dtypeName());
+      task.put("sets", run.sets());
       bench.prepare(name, Row.PYTORCH, task, theirs);
       if (bench.compiled()) {
-        task.put("compiled", true);
-        bench.prepare(name, Row.PYTORCH_COMPILED, task, theirs);
-        task.remove("compiled");
+        variant("compiled", name, Row.PYTORCH_COMPILED, task, theirs);
+      }
+      if (onCard() && FUSED.contains(timed.kind())) {
+        variant("unfused", name, UNFUSED, task, theirs);
+      }
+      if (onCard() && timed.kind().equals("region_attention")) {
+        variant("without_map", name, WITHOUT_MAP, task, theirs);
       }
       bench.prepareLibTorch(name, task, theirs);
       Contender engine = Contender.engine(bench.backend(), work);
       Row row =
           figures(
-              Row.timed(
-                  Row.Group.OPERATIONS, name, bench.time(name, engine, theirs, bench.effort())),
+              Row.timed(Row.Group.OPERATIONS, name, bench.time(name, engine, theirs, effort())),
               cost);
+      if (run.sets() > 1) {
+        row.with("sets", run.sets());
+      }
       return backward || !WANTED_SHARE_WITH_BACKWARD.contains(timed.kind())
           ? share(row, timed.kind())
           : row;
@@ -128,12 +161,17 @@ final class OperationRows {
     }
   }
 
+  private void variant(
+      String which, String name, String who, Map<String, Object> task, List<PeerProcess.Work> to) {
+    task.put(which, true);
+    bench.prepare(name, who, task, to);
+    task.remove(which);
+  }
+
   /** On a card, what is wanted is a share of its bandwidth. */
   private Row share(Row row, String kind) {
     Double wanted = WANTED_SHARE.get(kind);
-    return wanted == null || !bench.backend().name().equals("cuda")
-        ? row
-        : row.with("wanted_share", wanted);
+    return wanted == null || !onCard() ? row : row.with("wanted_share", wanted);
   }
 
   private Row figures(Row row, Cost cost) {
@@ -159,6 +197,52 @@ final class OperationRows {
       shapes.add(new int[] {c});
     }
     return shapes;
+  }
+
+  /** As many parameters as Swin-B, BERT-base and the guide's decoder have. */
+  static List<int[]> guideShapes() {
+    List<int[]> shapes = new ArrayList<>(List.of(new int[] {30_522, 768}));
+    int[][] blocks = {{2, 128}, {2, 256}, {18 + 2, 512}, {2, 1024}, {12, 768}};
+    for (int[] b : blocks) {
+      shapes.addAll(blockShapes(b[0], b[1]));
+    }
+    return shapes;
+  }
+
+  /** The global norm of gradients of those shapes. */
+  void gradientNorm(String label, List<int[]> shapes) {
+    String name = GRADIENT_NORM + " " + label;
+    if (!bench.wants(name)) {
+      return;
+    }
+    Backend backend = bench.backend();
+    List<PeerProcess.Work> theirs = new ArrayList<>();
+    try (Scope scope = Scope.open()) {
+      Array control = zeros(backend, Shape.of(AdamW.SLOTS), DType.F32);
+      backend.fill(control.slice(AdamW.SCALE, AdamW.SCALE + 1), 1);
+      List<Array> gradients = new ArrayList<>();
+      long values = 0;
+      for (int[] dims : shapes) {
+        Array gradient = backend.allocate(Shape.of(dims), bench.dtype());
+        backend.fill(gradient, 1e-3);
+        gradients.add(gradient);
+        values += gradient.size();
+      }
+      Map<String, Object> task = new HashMap<>();
+      task.put("kind", GRADIENT_NORM);
+      task.put("shapes", shapes);
+      task.put("dtype", bench.dtypeName());
+      bench.prepare(name, Row.PYTORCH, task, theirs);
+      Contender engine =
+          Contender.engine(backend, () -> backend.gradientNorm(gradients, 1, control));
+      Cost cost = new Cost(2 * values, values, 0);
+      bench.add(
+          figures(
+              Row.timed(Row.Group.OPERATIONS, name, bench.time(name, engine, theirs, effort())),
+              cost));
+    } finally {
+      bench.drop(theirs);
+    }
   }
 
   /** One step of AdamW over those tensors: fp32 masters, and with half precision their copies. */
@@ -205,8 +289,7 @@ final class OperationRows {
       Cost cost = new Cost(15 * values, (half ? 2 : 1) * values, 24 * values);
       Row row =
           figures(
-              Row.timed(
-                  Row.Group.OPERATIONS, name, bench.time(name, engine, theirs, bench.effort())),
+              Row.timed(Row.Group.OPERATIONS, name, bench.time(name, engine, theirs, effort())),
               cost);
       share(row, ADAMW);
       if (hasTarget(row)) {

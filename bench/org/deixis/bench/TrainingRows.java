@@ -2,10 +2,12 @@ package org.deixis.bench;
 
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Supplier;
 import org.deixis.backend.Backend;
+import org.deixis.backend.Memory;
 import org.deixis.core.DType;
 import org.deixis.model.gres.GresConfig;
 
@@ -20,6 +22,12 @@ final class TrainingRows {
   private static final String MEMORY = ": peak resident memory";
   private static final String DEVICE_MEMORY = ": peak device memory";
   private static final String PEAK_OF_PEER = "peak_device_mib";
+
+  private static final String APART = "apart";
+  private static final double MIB = 1 << 20;
+
+  /** A peer's memory by the engine's, at most. */
+  private static final double PEER_MEMORY = 1.5;
 
   /** As the guide counts them. */
   private static final String STEPS = "steps/s";
@@ -107,53 +115,132 @@ final class TrainingRows {
     }
   }
 
-  private void measure(
+  /** Rows of a card in turns, or where it is too small for that, one after the other. */
+  void measure(
       String name,
       String unit,
       Supplier<Steps> make,
       Map<String, ?> task,
       Double wanted,
       Effort effort) {
+    Map<String, Object> whole = new HashMap<>(task);
+    whole.put("dtype", bench.dtypeName());
+    Map<String, Rounds.Timing> timings = new LinkedHashMap<>();
+    Map<String, Double> peaks = new LinkedHashMap<>();
     List<PeerProcess.Work> theirs = new ArrayList<>();
-    try (Steps steps = make.get()) {
-      Map<String, Object> whole = new HashMap<>(task);
-      whole.put("dtype", bench.dtypeName());
-      bench.prepare(name, Row.PYTORCH, whole, theirs);
-      if (bench.compiled()) {
-        whole.put("compiled", true);
-        bench.prepare(name, Row.PYTORCH_COMPILED, whole, theirs);
-      }
-      steps.run();
-      backend.synchronize();
-      backend.memory().resetPeak();
-      Contender engine = Contender.engine(backend, steps::run);
-      Row row =
-          Row.timed(Row.Group.TRAINING, name, bench.time(name, engine, theirs, effort))
-              .asRate(unit, unit.equals(STEPS) ? 1 : steps.amount());
-      double peak = backend.memory().stats().peak() / 1048576.0;
-      row.with("peak_buffers_mib", peak);
-      if (wanted != null && row.peers().containsKey(Row.PYTORCH)) {
-        row.wants(Row.PYTORCH, wanted);
-      }
-      if (wanted != null && row.peers().containsKey(Row.PYTORCH_COMPILED)) {
-        row.wants(Row.PYTORCH_COMPILED, 1);
-      }
-      bench.add(row);
-      if (unit.equals(STEPS)) {
-        Row memory = Row.of(Row.Group.TRAINING, name + DEVICE_MEMORY, "MiB", peak);
-        for (PeerProcess.Work work : theirs) {
-          if (work.alive() && row.peers().containsKey(work.name())) {
-            memory.peer(work.name(), work.facts().path(PEAK_OF_PEER).asDouble(Double.NaN));
+    boolean apart = false;
+    double amount;
+    double peak;
+    try {
+      try (Steps steps = make.get()) {
+        amount = steps.amount();
+        if (onCard()) {
+          // Of the second run graphs are made: now the step has all that it will ever hold.
+          backend.memory().resetPeak();
+          steps.run();
+          steps.run();
+          backend.synchronize();
+          apart = tooSmall(backend.memory().stats(), names().size());
+        }
+        if (!apart) {
+          for (String who : names()) {
+            prepare(name, who, whole, theirs);
           }
         }
-        if (memory.peers().containsKey(Row.PYTORCH)) {
-          memory.wants(Row.PYTORCH, 1);
+        steps.run();
+        backend.synchronize();
+        backend.memory().resetPeak();
+        Contender engine = Contender.engine(backend, steps::run);
+        timings.putAll(bench.time(name, engine, theirs, effort));
+        peak = backend.memory().stats().peak() / MIB;
+        theirs.forEach(work -> peak(work, peaks));
+      }
+      if (apart) {
+        backend.memory().trim();
+        for (String who : names()) {
+          alone(name, who, whole, effort, timings, peaks);
         }
-        bench.add(memory);
       }
     } finally {
       bench.drop(theirs);
       backend.memory().trim(); // the next row's step must not find this one's blocks
+    }
+    Row row =
+        Row.timed(Row.Group.TRAINING, name, timings).asRate(unit, unit.equals(STEPS) ? 1 : amount);
+    row.with("peak_buffers_mib", peak);
+    if (apart) {
+      row.with(APART, 1);
+    }
+    if (wanted != null && row.peers().containsKey(Row.PYTORCH)) {
+      row.wants(Row.PYTORCH, wanted);
+    }
+    if (wanted != null && row.peers().containsKey(Row.PYTORCH_COMPILED)) {
+      row.wants(Row.PYTORCH_COMPILED, 1);
+    }
+    bench.add(row);
+    if (unit.equals(STEPS)) {
+      Row memory = Row.of(Row.Group.TRAINING, name + DEVICE_MEMORY, "MiB", peak);
+      row.peers().keySet().stream()
+          .filter(peaks::containsKey)
+          .forEach(who -> memory.peer(who, peaks.get(who)));
+      if (memory.peers().containsKey(Row.PYTORCH)) {
+        memory.wants(Row.PYTORCH, 1);
+      }
+      bench.add(memory);
+    }
+  }
+
+  private boolean onCard() {
+    return backend.name().equals("cuda");
+  }
+
+  private List<String> names() {
+    if (bench.peers() == null) {
+      return List.of();
+    }
+    return bench.compiled() ? List.of(Row.PYTORCH, Row.PYTORCH_COMPILED) : List.of(Row.PYTORCH);
+  }
+
+  /**
+   * Whether the device cannot hold the engine's step and its peers' at once, theirs taken to be so
+   * much larger.
+   */
+  static boolean tooSmall(Memory.Stats stats, int peers) {
+    return stats.peak() * (1 + PEER_MEMORY * peers) > stats.cap();
+  }
+
+  private void prepare(
+      String name, String who, Map<String, Object> task, List<PeerProcess.Work> to) {
+    Map<String, Object> whole = new HashMap<>(task);
+    if (who.equals(Row.PYTORCH_COMPILED)) {
+      whole.put("compiled", true);
+    }
+    bench.prepare(name, who, whole, to);
+  }
+
+  /** A peer that has the device to itself. */
+  private void alone(
+      String name,
+      String who,
+      Map<String, Object> task,
+      Effort effort,
+      Map<String, Rounds.Timing> timings,
+      Map<String, Double> peaks) {
+    List<PeerProcess.Work> one = new ArrayList<>();
+    try {
+      prepare(name, who, task, one);
+      for (PeerProcess.Work work : one) {
+        timings.putAll(bench.time(name, work, effort));
+        peak(work, peaks);
+      }
+    } finally {
+      bench.drop(one);
+    }
+  }
+
+  private static void peak(PeerProcess.Work work, Map<String, Double> to) {
+    if (work.alive()) {
+      to.put(work.name(), work.facts().path(PEAK_OF_PEER).asDouble(Double.NaN));
     }
   }
 

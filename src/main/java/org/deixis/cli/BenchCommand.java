@@ -77,6 +77,14 @@ final class BenchCommand extends BaseCommand {
       })
   private boolean mavenPeers;
 
+  @Option(
+      names = "--fill-cache",
+      description = {
+        "Measures nothing: compiles all kernels of --device for later runs, on all cores. Those that DEIXIS_CACHE has",
+        "are left as they are."
+      })
+  private boolean fillCache;
+
   @Option(names = "--compiled", description = "Time torch.compile too, which takes minutes.")
   private boolean compiled;
 
@@ -130,6 +138,10 @@ final class BenchCommand extends BaseCommand {
       print(report);
       return 0;
     }
+    if (fillCache) {
+      fill(engine.backend(err));
+      return 0;
+    }
     if (folder == null) {
       throw new InputException("bench: --out is missing; say where bench.json goes");
     }
@@ -168,6 +180,21 @@ final class BenchCommand extends BaseCommand {
       bench.write(folder);
       return bench.failures() == 0 ? 0 : 1;
     }
+  }
+
+  private void fill(Backend backend) {
+    long start = System.nanoTime();
+    int files = backend.compileKernels(Runtime.getRuntime().availableProcessors());
+    if (files == 0) {
+      throw new InputException(
+          "bench: device '" + backend.name() + "' has no kernels to compile; give --device cuda");
+    }
+    out.printf(
+        Locale.ROOT,
+        "%d kernel files for %s in %.1f s%n",
+        files,
+        backend.deviceName(),
+        (System.nanoTime() - start) / 1e9);
   }
 
   private void print(BenchReport report) {

@@ -1,6 +1,8 @@
 package org.deixis.bench;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -10,20 +12,28 @@ import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import org.deixis.backend.Backend;
 import org.deixis.backend.Backends;
+import org.deixis.bench.OpCase.Kind;
 import org.deixis.core.DType;
 import org.deixis.model.gres.GresConfig;
 import org.deixis.model.swin.SwinConfig;
 import org.deixis.model.swin.WindowRule;
+import org.deixis.ops.Scale;
 import org.deixis.testing.CudaHost;
+import org.deixis.testing.Host;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.openjdk.jmh.annotations.Param;
+import org.openjdk.jmh.results.ScalarResult;
+import org.openjdk.jmh.runner.options.CommandLineOptionException;
+import org.openjdk.jmh.runner.options.CommandLineOptions;
+import org.openjdk.jmh.runner.options.Options;
 
 /** Rows that the bench makes, at shapes that take no time. */
 class BenchRowsTest {
@@ -41,7 +51,12 @@ class BenchRowsTest {
             new PrintStream(out, true, StandardCharsets.UTF_8))) {
       Limits limits = Limits.measure(backend, dtype, 32, 1 << 12, ONCE);
       bench.limits(limits);
-      bench.operations(limits, BenchCases.tiny());
+      if (backend.name().equals("cuda")) {
+        bench.operations(
+            limits, BenchCases.tiny(), 2000, "a block", OperationRows.blockShapes(1, 16));
+      } else {
+        bench.operations(limits, BenchCases.tiny());
+      }
       String text = out.toString(StandardCharsets.UTF_8);
       assertTrue(text.contains(printed), text);
       assertTrue(text.contains("of the limit"), text);
@@ -49,9 +64,11 @@ class BenchRowsTest {
     }
   }
 
-  /** Every family forward and with backward, and AdamW. */
-  private static void complete(BenchReport report, DType dtype) {
-    assertEquals(2 * BenchCases.tiny().size() + 1, report.rows().size());
+  /** Every family forward and, where it has one, with backward, and so many of the optimiser. */
+  private static void complete(BenchReport report, DType dtype, int more) {
+    assertEquals(List.of(), report.failed());
+    long both = BenchCases.tiny().stream().filter(BenchCases.Timed::hasBackward).count();
+    assertEquals(BenchCases.tiny().size() + both + more, report.rows().size());
     for (Row row : report.rows()) {
       assertTrue(row.engine() > 0, row.name());
       double flops = row.more().get("flops");
@@ -70,7 +87,7 @@ class BenchRowsTest {
 
   @Test
   void operationsOnTheCpu() {
-    complete(operations(Backends.get("cpu"), DType.F32, "f32; limits"), DType.F32);
+    complete(operations(Backends.get("cpu"), DType.F32, "f32; limits"), DType.F32, 1);
   }
 
   @Test
@@ -79,7 +96,75 @@ class BenchRowsTest {
     CudaHost.require();
     BenchReport report = operations(CudaHost.backend(), DType.F16, "f16; limits");
     assertEquals("cuda", report.about().get("device"));
-    complete(report, DType.F16);
+    complete(report, DType.F16, 2);
+    assertEquals(
+        List.of("gradient_norm a block", "adamw a block"),
+        report.rows().stream().limit(2).map(Row::name).toList());
+    for (Row row : report.rows()) {
+      if (row.name().equals("layer_norm 8×16")) {
+        // 8·16 + 2·16 operands and 8·16 of the gradient, 2 bytes each: the fourth passes 2,000.
+        assertEquals(4, row.more().get("sets"));
+      }
+    }
+  }
+
+  /** Calls read and write other memory each, until the first set's turn comes again. */
+  @Test
+  void operandsTakeTurns() {
+    Backend cpu = Backends.get("cpu");
+    long before = cpu.memory().stats().live();
+    List<Object> read = new ArrayList<>();
+    OpCase twice =
+        OpCase.op("twice", "4")
+            .in(4)
+            .run(
+                v -> {
+                  read.add(v[0].array().buffer());
+                  return Scale.apply(v[0], 2);
+                });
+    try (OperationRun run = new OperationRun(cpu, twice, DType.F32, 65)) {
+      assertEquals(3, run.sets(), "each has 16 bytes of operands and 16 of its gradient");
+      read.clear();
+      for (int i = 0; i < 7; i++) {
+        if (i % 2 == 0) {
+          run.forward();
+        } else {
+          run.forwardBackward();
+        }
+      }
+      assertEquals(3, new HashSet<>(read).size());
+      for (int i = 3; i < 7; i++) {
+        assertSame(read.get(i - 3), read.get(i));
+      }
+    }
+    assertEquals(before, cpu.memory().stats().live());
+    try (OperationRun run = new OperationRun(cpu, twice, DType.F32)) {
+      assertEquals(1, run.sets());
+    }
+  }
+
+  /** A padded batch has phrases of four lengths, without gaps. */
+  @Test
+  void phrasesArePadded() {
+    List<Integer> seen = new ArrayList<>();
+    OpCase mask =
+        OpCase.op("mask", "5×8")
+            .in(1)
+            .in(Kind.MASK, 0.25, 5, 8)
+            .run(
+                v -> {
+                  for (double one : Host.download(v[1].array())) {
+                    seen.add((int) one);
+                  }
+                  return Scale.apply(v[0], 1);
+                });
+    new OperationRun(Backends.get("cpu"), mask, DType.F32).close();
+    int[] lengths = {8, 6, 4, 2, 8};
+    for (int row = 0; row < 5; row++) {
+      for (int i = 0; i < 8; i++) {
+        assertEquals(i < lengths[row] ? 1 : 0, seen.get(8 * row + i), row + ", " + i);
+      }
+    }
   }
 
   private static final SwinConfig TINY =
@@ -215,7 +300,37 @@ class BenchRowsTest {
     for (String name : KernelBenchmark.class.getField("name").getAnnotation(Param.class).value()) {
       assertEquals(name, BenchCases.byName(name).name());
     }
+    for (String name : KernelBenchmark.OF_A_CARD) {
+      assertTrue(BenchCases.byName(name).hasBackward(), name);
+    }
     assertThrows(IllegalArgumentException.class, () -> BenchCases.byName("softmax 1×1"));
+  }
+
+  @Test
+  void theKernelBenchmarkTakesTheDevicesShapes() throws CommandLineOptionException {
+    Options cpu = KernelBenchmark.options(new CommandLineOptions("-p", "device=cpu"));
+    assertFalse(cpu.getParameter("name").hasValue());
+    Options card = KernelBenchmark.options(new CommandLineOptions("-p", "device=cuda"));
+    assertEquals(KernelBenchmark.OF_A_CARD, List.copyOf(card.getParameter("name").get()));
+    assertEquals(List.of("f16"), List.copyOf(card.getParameter("dtype").get()));
+    Options one =
+        KernelBenchmark.options(
+            new CommandLineOptions("-p", "device=cuda", "-p", "name=x", "-p", "dtype=bf16"));
+    assertEquals(List.of("x"), List.copyOf(one.getParameter("name").get()));
+    assertEquals(List.of("bf16"), List.copyOf(one.getParameter("dtype").get()));
+  }
+
+  /** 12,544 rows of 49 in half precision, read and written, in a millisecond. */
+  @Test
+  void ratesAreOfBytesAndOperations() {
+    BenchCases.Timed softmax = BenchCases.byName("softmax 12544×49");
+    List<ScalarResult> rates = RateProfiler.rates(softmax, true, DType.F16, 1e-3);
+    assertEquals(
+        List.of("GB/s", "GFLOP/s"), rates.stream().map(ScalarResult::getScoreUnit).toList());
+    assertEquals(2 * 2 * 12544 * 49 / 1e6, rates.get(0).getScore(), 1e-9);
+    assertEquals(5 * 12544 * 49 / 1e6, rates.get(1).getScore(), 1e-9);
+    BenchCases.Timed copy = BenchCases.byName("merge_gather 16×56²×128");
+    assertEquals(1, RateProfiler.rates(copy, true, DType.F16, 1e-3).size());
   }
 
   @Test

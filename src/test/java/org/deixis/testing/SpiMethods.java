@@ -10,6 +10,8 @@ public final class SpiMethods {
           "name",
           "memory",
           "deviceName",
+          "sharedCacheBytes",
+          "compileKernels",
           "supports",
           "allocate",
           "upload",

@@ -29,6 +29,7 @@ public final class CudaBackend implements Backend {
   private final Driver driver;
   private final Staging staging;
   private final DeviceMemory memory;
+  private final Kernels kernels;
   private final Products products;
   private final CudaMoves moves;
   private final CudaElementwise elementwise;
@@ -55,7 +56,7 @@ public final class CudaBackend implements Backend {
     driver = new Driver();
     staging = new Staging(driver);
     memory = new DeviceMemory(this, driver, caching);
-    Kernels kernels = new Kernels(driver, compiler);
+    kernels = new Kernels(driver, compiler);
     moves = new CudaMoves(kernels, memory);
     elementwise = new CudaElementwise(kernels);
     PlainProducts plain = new PlainProducts(kernels);
@@ -95,6 +96,16 @@ public final class CudaBackend implements Backend {
   @Override
   public String deviceName() {
     return driver.deviceName() + ", driver for CUDA " + driver.version();
+  }
+
+  @Override
+  public int compileKernels(int threads) {
+    return kernels.compileAll(threads);
+  }
+
+  @Override
+  public long sharedCacheBytes() {
+    return driver.cacheBytes();
   }
 
   Products products() {

@@ -1,7 +1,13 @@
 package org.deixis.backend.cuda;
 
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 import org.bytedeco.cuda.cudart.CUfunc_st;
 import org.bytedeco.cuda.cudart.CUmod_st;
 import org.bytedeco.cuda.global.cudart;
@@ -23,6 +29,29 @@ final class Kernels {
   static final int SCRATCH = 128;
 
   private static final int PACK_BYTES = 16;
+
+  /** Kernel files, those first that take longest to compile. */
+  static final List<String> FILES =
+      List.of(
+          "attention",
+          "attention_mma",
+          "elementwise",
+          "gemm",
+          "geometry",
+          "group_norm",
+          "loss",
+          "mask_loss",
+          "move",
+          "norm",
+          "optimizer",
+          "region_attention",
+          "region_attention_mma",
+          "window_attention",
+          "window_attention_mma",
+          "window_attention_mma_backward");
+
+  /** fp32, fp16, bf16. */
+  private static final int TYPES = 3;
 
   private record Key(String file, int type, String name) {}
 
@@ -101,6 +130,33 @@ final class Kernels {
       CUmod_st module = new CUmod_st();
       Driver.check(cudart.cuModuleLoadData(module, image), "cuModuleLoadData " + key.file);
       return module;
+    }
+  }
+
+  /** All files for all types, side by side; how many that were. */
+  int compileAll(int threads) {
+    ExecutorService workers = Executors.newFixedThreadPool(threads);
+    try {
+      List<Future<?>> compiled = new ArrayList<>();
+      for (String file : FILES) {
+        for (int type = 0; type < TYPES; type++) {
+          int of = type;
+          compiled.add(workers.submit(() -> compiler.compile(file, of, capability).close()));
+        }
+      }
+      for (Future<?> one : compiled) {
+        one.get();
+      }
+      return compiled.size();
+    } catch (ExecutionException e) {
+      throw e.getCause() instanceof RuntimeException cause
+          ? cause
+          : new IllegalStateException(e.getCause());
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException("interrupted while kernels are compiled", e);
+    } finally {
+      workers.shutdownNow();
     }
   }
 

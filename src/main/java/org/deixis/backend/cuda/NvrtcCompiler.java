@@ -6,12 +6,15 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.bytedeco.cuda.global.nvrtc;
 import org.bytedeco.cuda.nvrtc._nvrtcProgram;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Loader;
 import org.bytedeco.javacpp.PointerPointer;
 import org.bytedeco.javacpp.SizeTPointer;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Compiles kernel files, which are resources, for the device at hand with NVRTC. What was compiled
@@ -32,7 +35,10 @@ public final class NvrtcCompiler implements KernelCompiler {
           "window_tiles.cuh",
           "window_large.cuh");
 
+  private static final Logger LOG = LoggerFactory.getLogger(NvrtcCompiler.class);
+
   private final Path cache;
+  private final AtomicBoolean told = new AtomicBoolean();
 
   public NvrtcCompiler() {
     this(DiskCache.folder());
@@ -86,6 +92,13 @@ public final class NvrtcCompiler implements KernelCompiler {
                     major[0] + "." + minor[0]));
     byte[] image = DiskCache.sealed(kept);
     if (image == null) {
+      if (!told.getAndSet(true)) {
+        LOG.info(
+            "{} lacks kernels for sm_{}: they are compiled as they are needed, seconds each;"
+                + " 'deixis bench --fill-cache --device cuda' compiles all on all cores",
+            cache,
+            target);
+      }
       image = build(file + ".cu", source, headers, options, exact);
       DiskCache.seal(kept, image);
     }
