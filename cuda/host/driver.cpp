@@ -185,6 +185,7 @@ int cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = TOTAL, 0; }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
   switch (attribute) {
     case 16: *value = 4; break;                             // multiprocessors
+    case 38: *value = 1 << 20; break;                       // bytes of the second-level cache
     case 75: *value = 9; break;                             // compute capability, major
     case 76: *value = 0; break;                             // and minor
     case 81: *value = static_cast<int>(SHARED_LIMIT + 1024); break;  // of a multiprocessor

@@ -324,7 +324,7 @@ public final class Bench implements AutoCloseable {
    * and not what the one before left in the cache: several times as much as that holds.
    */
   static long cycledBytes(Backend backend) {
-    long cache = backend.sharedCacheBytes();
+    long cache = backend.memory().cacheBytes();
     return cache > 0 ? CACHES * cache : UNKNOWN_CACHE;
   }
 

@@ -39,11 +39,6 @@ public interface Backend extends AutoCloseable {
     return name();
   }
 
-  /** Bytes of the cache that all of the device's cores share, or 0 where it is not known. */
-  default long sharedCacheBytes() {
-    return 0;
-  }
-
   Memory memory();
 
   /**
@@ -83,18 +78,6 @@ public interface Backend extends AutoCloseable {
 
   /** Waits until everything asked for is done. */
   void synchronize();
-
-  /**
-   * Compiles all kernels that calls would else compile at their first use, and keeps them for later
-   * processes.
-   *
-   * @param threads that compile side by side
-   * @return how many files were gone through; 0 where kernels come compiled
-   * @throws IllegalStateException when one does not compile
-   */
-  default int compileKernels(int threads) {
-    return 0;
-  }
 
   /** Recording and replay of calls, or null where the device has none. */
   default Graphs graphs() {

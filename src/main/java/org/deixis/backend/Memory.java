@@ -19,6 +19,11 @@ public interface Memory {
 
   Stats stats();
 
+  /** Bytes of the cache that all cores share before this memory, or 0 where it is not known. */
+  default long cacheBytes() {
+    return 0;
+  }
+
   void resetPeak();
 
   /** Sets the most bytes that may be live. */

@@ -4,6 +4,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import org.deixis.backend.Backend;
+import org.deixis.backend.KernelImages;
 import org.deixis.bench.Bench;
 import org.deixis.bench.BenchReport;
 import org.deixis.bench.Effort;
@@ -184,11 +185,11 @@ final class BenchCommand extends BaseCommand {
 
   private void fill(Backend backend) {
     long start = System.nanoTime();
-    int files = backend.compileKernels(Runtime.getRuntime().availableProcessors());
-    if (files == 0) {
+    if (!(backend instanceof KernelImages images)) {
       throw new InputException(
           "bench: device '" + backend.name() + "' has no kernels to compile; give --device cuda");
     }
+    int files = images.compileKernels(Runtime.getRuntime().availableProcessors());
     out.printf(
         Locale.ROOT,
         "%d kernel files for %s in %.1f s%n",

@@ -10,8 +10,6 @@ public final class SpiMethods {
           "name",
           "memory",
           "deviceName",
-          "sharedCacheBytes",
-          "compileKernels",
           "supports",
           "allocate",
           "upload",

@@ -12,6 +12,7 @@ import org.deixis.backend.Conv2d;
 import org.deixis.backend.Download;
 import org.deixis.backend.Gemm;
 import org.deixis.backend.Graphs;
+import org.deixis.backend.KernelImages;
 import org.deixis.backend.MaskLoss;
 import org.deixis.backend.Memory;
 import org.deixis.backend.PatchGather;
@@ -25,7 +26,7 @@ import org.deixis.core.Env;
  * An NVIDIA GPU: kernels of our own ({@code cuda/*.cu}) through the driver API. Calls are
  * asynchronous, in one stream, and can be captured as graphs.
  */
-public final class CudaBackend implements Backend {
+public final class CudaBackend implements Backend, KernelImages {
   private final Driver driver;
   private final Staging staging;
   private final DeviceMemory memory;
@@ -101,11 +102,6 @@ public final class CudaBackend implements Backend {
   @Override
   public int compileKernels(int threads) {
     return kernels.compileAll(threads);
-  }
-
-  @Override
-  public long sharedCacheBytes() {
-    return driver.cacheBytes();
   }
 
   Products products() {

@@ -65,6 +65,11 @@ final class DeviceMemory implements Memory {
     }
   }
 
+  @Override
+  public long cacheBytes() {
+    return driver.attribute(cudart.CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE);
+  }
+
   Backend backend() {
     return backend;
   }

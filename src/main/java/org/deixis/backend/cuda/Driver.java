@@ -235,13 +235,6 @@ final class Driver implements AutoCloseable {
     return value[0];
   }
 
-  /** Bytes of the second-level cache; 0 where the driver does not say. */
-  long cacheBytes() {
-    int[] value = new int[1];
-    int code = cudart.cuDeviceGetAttribute(value, cudart.CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, device);
-    return code == 0 ? value[0] : 0;
-  }
-
   /** Compute capability as one number: 90 for 9.0. */
   int capability() {
     return 10 * attribute(cudart.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
