@@ -511,10 +511,10 @@ class CudaMutantTest {
   }
 
   private void notice(Mutant mutant) throws IOException {
-    Path sources =
-        new KernelMutant(mutant.name(), mutant.file(), mutant.right(), mutant.wrong())
-            .sources(folder.resolve(Integer.toString(MUTANTS.indexOf(mutant))));
-    Backend backend = CudaHost.backend(sources, sources.resolve("built"));
+    Backend backend =
+        CudaHost.mutant(
+            new KernelMutant(mutant.name(), mutant.file(), mutant.right(), mutant.wrong()),
+            folder.resolve(Integer.toString(MUTANTS.indexOf(mutant))));
     int run = 0;
     for (OpCase c : OpCases.all()) {
       if (!mutant.operations().contains(c.op())) {

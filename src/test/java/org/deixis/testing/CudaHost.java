@@ -30,6 +30,8 @@ public final class CudaHost {
   private static final Pattern KERNEL =
       Pattern.compile("KERNEL(?:_BOUNDS\\(([^,)]*),[^)]*\\))? void (\\w+)");
 
+  private static final Pattern INCLUDE = Pattern.compile("#include \"(\\w+\\.cuh)\"");
+
   /**
    * The order in which a block's threads run, by element type: a missing barrier that one order
    * hides shows in another.
@@ -131,6 +133,36 @@ public final class CudaHost {
   public static CudaBackend backend(Path sources, Path built) {
     driver();
     return new CudaBackend(new Compiler(sources, built), false, false, false);
+  }
+
+  /**
+   * Another one, over kernels with a mistake: files that do not read the one that has it are built
+   * once for all.
+   *
+   * @param folder new, for the files with the mistake
+   */
+  public static CudaBackend mutant(KernelMutant mutant, Path folder) throws IOException {
+    driver();
+    Path sources = mutant.sources(folder);
+    Compiler wrong = new Compiler(sources, sources.resolve("built"));
+    Compiler right = new Compiler(SOURCES, BUILT);
+    KernelCompiler compiler =
+        (file, type, capability) ->
+            (reads(file + ".cu", mutant.file()) ? wrong : right).compile(file, type, capability);
+    return new CudaBackend(compiler, false, false, false);
+  }
+
+  /** Whether a file is, or includes at any depth, another. */
+  private static boolean reads(String file, String other) {
+    try {
+      return file.equals(other)
+          || INCLUDE
+              .matcher(Files.readString(SOURCES.resolve(file)))
+              .results()
+              .anyMatch(r -> reads(r.group(1), other));
+    } catch (IOException e) {
+      throw new IllegalStateException(e);
+    }
   }
 
   /** What builds kernel files for the stand-in driver, once a process. */

@@ -34,6 +34,7 @@ final class Kernels {
   static final List<String> FILES =
       List.of(
           "attention",
+          "attention_long_mma",
           "attention_mma",
           "elementwise",
           "gemm",
@@ -47,6 +48,8 @@ final class Kernels {
           "region_attention",
           "region_attention_mma",
           "window_attention",
+          "window_attention_large",
+          "window_attention_large_backward",
           "window_attention_mma",
           "window_attention_mma_backward");
 
