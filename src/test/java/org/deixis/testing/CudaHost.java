@@ -8,9 +8,9 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.HashSet;
 import java.util.List;
-import java.util.Set;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -44,7 +44,7 @@ public final class CudaHost {
   /** Of the bindings, for the names of the libraries that they ask for. */
   private static final int CUDA = cudart.CUDA_VERSION / 1000;
 
-  private static final Set<Path> COMPILED = new HashSet<>();
+  private static final Map<Path, Boolean> COMPILED = new ConcurrentHashMap<>();
 
   private static CudaBackend backend;
   private static CudaBackend caching;
@@ -140,15 +140,20 @@ public final class CudaHost {
    * once for all.
    *
    * @param folder new, for the files with the mistake
+   * @param type 0, 1 or 2 for fp32, fp16, bf16: a kernel file with the mistake is built for it at
+   *     once, one that includes a header with the mistake when it is used
    */
-  public static CudaBackend mutant(KernelMutant mutant, Path folder) throws IOException {
+  public static CudaBackend mutant(KernelMutant mutant, Path folder, int type) throws IOException {
     driver();
     Path sources = mutant.sources(folder);
     Compiler wrong = new Compiler(sources, sources.resolve("built"));
     Compiler right = new Compiler(SOURCES, BUILT);
     KernelCompiler compiler =
-        (file, type, capability) ->
-            (reads(file + ".cu", mutant.file()) ? wrong : right).compile(file, type, capability);
+        (file, of, capability) ->
+            (reads(file + ".cu", mutant.file()) ? wrong : right).compile(file, of, capability);
+    if (mutant.file().endsWith(".cu")) {
+      compiler.compile(mutant.file().substring(0, mutant.file().length() - 3), type, 0).close();
+    }
     return new CudaBackend(compiler, false, false, false);
   }
 
@@ -253,12 +258,13 @@ public final class CudaHost {
     @Override
     public BytePointer compile(String file, int type, int capability) {
       Path library = built.resolve(file + type + ".so");
-      synchronized (COMPILED) {
-        if (!COMPILED.contains(library)) { // else it is in use
-          build(file, type, library);
-          COMPILED.add(library);
-        }
-      }
+      // Once, as it is then in use; other threads may build others meanwhile.
+      COMPILED.computeIfAbsent(
+          library,
+          l -> {
+            build(file, type, l);
+            return true;
+          });
       return new BytePointer(library.toString());
     }
 

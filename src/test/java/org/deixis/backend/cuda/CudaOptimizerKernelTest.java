@@ -177,8 +177,8 @@ class CudaOptimizerKernelTest {
   }
 
   private void notice(KernelMutant mutant) throws IOException {
-    Path sources = mutant.sources(folder.resolve(Integer.toString(MUTANTS.indexOf(mutant))));
-    Backend backend = CudaHost.backend(sources, sources.resolve("built"));
+    Backend backend =
+        CudaHost.mutant(mutant, folder.resolve(Integer.toString(MUTANTS.indexOf(mutant))), 0);
     try {
       follow(backend, DType.F32, DType.F16, 0);
       follow(backend, DType.F16, DType.F16, 3);
