@@ -78,6 +78,8 @@ public final class NvrtcCompiler implements KernelCompiler {
             "--gpu-architecture=" + (exact ? "sm_" : "compute_") + target,
             "--std=c++17",
             "-lineinfo",
+            // A lambda with a template of its own is a host function to NVRTC, though not to nvcc.
+            "--device-as-default-execution-space",
             "-DDEIXIS_T=" + type);
     String source = resource(file + ".cu");
     List<String> headers = HEADERS.stream().map(NvrtcCompiler::resource).toList();
