@@ -37,12 +37,7 @@ final class LongAttentionCases {
       {1, 10, 70, 1, 136}
     };
     for (int[] s : other) {
-      int c = s[3] * s[4];
-      cases.add(
-          op(AttentionOp.CROSS, "%d×%d×%d, %d heads of %d".formatted(s[0], s[1], s[2], s[3], s[4]))
-              .scaled(2, s[0], s[1], c)
-              .in(s[0], s[2], 2 * c)
-              .run(v -> AttentionOp.cross(v[0], v[1], null, s[3])));
+      cases.add(cross(s));
     }
     cases.add(
         op(AttentionOp.CROSS, "many queries, keys with gaps")
@@ -50,6 +45,15 @@ final class LongAttentionCases {
             .in(3, 330, 96)
             .in(Kind.GAPS, 1, 3, 330)
             .run(v -> AttentionOp.cross(v[0], v[1], v[2], 2)));
+  }
+
+  /** Batch, queries, keys, heads, and columns of each. */
+  static OpCase cross(int... s) {
+    int c = s[3] * s[4];
+    return op(AttentionOp.CROSS, "%d×%d×%d, %d heads of %d".formatted(s[0], s[1], s[2], s[3], s[4]))
+        .scaled(2, s[0], s[1], c)
+        .in(s[0], s[2], 2 * c)
+        .run(v -> AttentionOp.cross(v[0], v[1], null, s[3]));
   }
 
   private static OpCase self(Kind mask, int... s) {

@@ -280,12 +280,7 @@ final class WideLoadCases {
       {2, 34, 70, 1, 37}
     };
     for (int[] s : other) {
-      int c = s[3] * s[4];
-      cases.add(
-          op(AttentionOp.CROSS, "%d×%d×%d, %d heads of %d".formatted(s[0], s[1], s[2], s[3], s[4]))
-              .scaled(2, s[0], s[1], c)
-              .in(s[0], s[2], 2 * c)
-              .run(v -> AttentionOp.cross(v[0], v[1], null, s[3])));
+      cases.add(LongAttentionCases.cross(s));
     }
     cases.add(
         op(AttentionOp.CROSS, "chunks, masked")

@@ -270,7 +270,6 @@ final class CublasLtProducts implements Products {
     if (argument != null) {
       plan.argument(DeviceBuffer.address(argument));
     }
-    call.factors(s.alpha(), s.beta());
     if (plan.algorithm == null) {
       if (driver.capturing()) {
         // Of CUDA 13.3 on, the library gives no advice while a stream is captured.
@@ -279,6 +278,7 @@ final class CublasLtProducts implements Products {
       }
       return runFirst(plan, s, operands);
     }
+    call.factors(s.alpha(), s.beta());
     check(run(plan, plan.algorithm, operands), "cublasLtMatmul " + key);
     return true;
   }

@@ -30,7 +30,7 @@ final class Kernels {
 
   private static final int PACK_BYTES = 16;
 
-  /** Kernel files, those first that take longest to compile. */
+  /** All kernel files. */
   static final List<String> FILES =
       List.of(
           "attention",
